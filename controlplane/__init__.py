@@ -1,0 +1,1 @@
+"""What the array should be, and making it so."""

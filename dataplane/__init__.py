@@ -1,0 +1,1 @@
+"""Everything that touches the engine or the hardware."""

@@ -1,0 +1,1 @@
+"""Block devices of the embedded engine: file, malloc, null, split, raid0, concat, raid1, NVMe over TCP."""
