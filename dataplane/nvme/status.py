@@ -1,8 +1,8 @@
 """NVMe status values and the error that carries one.
 
 A status is (SCT, SC): status code type and status code; names and numbers follow NVMe base 2.0, section
-4.2.3.  ``NvmeError`` is how an I/O or admin command fails inside the engine and the initiator: the status that
-a host sees travels unchanged from the device that refused to the completion queue entry.
+4.2.3.  ``NvmeError`` is how an I/O or admin command fails inside the engine and the initiator: the status
+that a host sees travels unchanged from the device that refused to the completion queue entry.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Status(IntEnum):
     INVALID_LOG_PAGE = 0x109
     FEATURE_NOT_SAVEABLE = 0x10D
     FEATURE_NOT_CHANGEABLE = 0x10E
+    FEATURE_NOT_NAMESPACE_SPECIFIC = 0x10F
     FABRICS_INCOMPATIBLE_FORMAT = 0x180
     FABRICS_CONTROLLER_BUSY = 0x181
     FABRICS_INVALID_PARAM = 0x182

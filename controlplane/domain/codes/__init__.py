@@ -1,0 +1,18 @@
+"""The page behind every error code: what ``ws7000 explain CODE`` prints.
+
+One module per area, each with a tuple ``PAGES``; a test collects every code that the sources raise and holds it
+against this table, in both directions.  This package must never import what raises the codes.
+"""
+
+from __future__ import annotations
+
+from controlplane.domain.codes import cli, engine, plan, rpc, spec, store
+from controlplane.domain.codes.page import Page
+
+PAGES: dict[str, Page] = {
+    page.code: page
+    for module in (spec, plan, store, rpc, engine, cli)
+    for page in module.PAGES
+}
+
+__all__ = ["PAGES", "Page"]

@@ -1,0 +1,9 @@
+"""Pages of the STORE codes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from controlplane.domain.codes.page import Page
+
+PAGES: Final[tuple[Page, ...]] = ()

@@ -1,0 +1,204 @@
+"""The whole plan: allocate, render, compare, order, and say what speaks against it.
+
+``make_plan`` is the one entry: it never raises for what the admin may want or what the array looks like; it
+returns a plan together with the refusals, so that ``plan`` can show both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from controlplane.domain.desired import Array
+from controlplane.domain.errors import Refused, Unreachable, Ws7000Error
+from controlplane.domain.image import NodeImage, Seen, Unknown
+from controlplane.domain.state import State
+from controlplane.domain.units import show_size
+from controlplane.planner import steps as s
+from controlplane.planner.allocate import Allocation, DriveFacts, allocate
+from controlplane.planner.diff import Placed, diff_node
+from controlplane.planner.image import wanted_image
+from controlplane.planner.labels import LabelFacts, label_steps
+from controlplane.planner.order import into_stages
+from controlplane.planner.steps import Phase, Plan, Risk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """What the operator has agreed to lose: everything (``--yes``), or what is named."""
+
+    everything: bool = False
+    names: frozenset[str] = frozenset()
+
+    def covers(self, name: str) -> bool:
+        """True when the loss of ``name`` was agreed to."""
+        return self.everything or name in self.names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A plan, the state it leads to, and the refusals: with any of these it must not be applied."""
+
+    plan: Plan
+    state: State
+    problems: tuple[Ws7000Error, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """True when something speaks against applying it."""
+        return bool(self.problems)
+
+
+def make_plan(
+    array: Array,
+    state: State,
+    seen: Mapping[str, Seen],
+    facts: Mapping[str, DriveFacts],
+    labels: Mapping[str, LabelFacts],
+) -> Proposal:
+    """The way from what is ``seen`` to ``array``, given what was decided before."""
+    blind = [
+        Unreachable(
+            "PLAN-010",
+            f"node {name} could not be observed",
+            why=view.reason,
+            remedy="start its engine, or check the rpc address in array.yaml; a plan for one node alone could "
+            "raise a group that the other still serves",
+        )
+        for name, view in sorted(seen.items())
+        if isinstance(view, Unknown)
+    ]
+    allocation = allocate(array, state, facts)
+    problems = (*blind, *allocation.problems)
+    if blind or allocation.problems:
+        return Proposal(plan=Plan(notes=allocation.notes), state=allocation.state, problems=problems)
+    images = {name: view for name, view in seen.items() if isinstance(view, NodeImage)}
+    placed, mismatches = _steps(state, allocation, images, labels)
+    plan = Plan(
+        stages=into_stages(placed),
+        notes=allocation.notes,
+        pending=allocation.pending,
+        unmanaged={name: image.unmanaged for name, image in images.items() if image.unmanaged},
+    )
+    return Proposal(plan=plan, state=allocation.state, problems=(*problems, *mismatches))
+
+
+def _steps(
+    before: State,
+    allocation: Allocation,
+    images: Mapping[str, NodeImage],
+    labels: Mapping[str, LabelFacts],
+) -> tuple[list[Placed], list[Ws7000Error]]:
+    after = allocation.state
+    placed: list[Placed] = []
+    final = _as_scrubbed(after)
+    for node in final.array.nodes:
+        placed += _with_secrets(final, diff_node(wanted_image(final, node), images[node.name]))
+    placed = _mark_loss(before, after, placed)
+    placed += _scrubs(after)
+    labelled, problems = label_steps(after, labels)
+    return placed + labelled, [*problems, *_wrong_serials(after, images)]
+
+
+def _as_scrubbed(state: State) -> State:
+    """The state once every planned scrub has been done; scrubs come before exports in the plan."""
+    volumes = {name: replace(v, unscrubbed=frozenset()) for name, v in state.volumes.items()}
+    return replace(state, volumes=volumes)
+
+
+def _with_secrets(state: State, placed: list[Placed]) -> list[Placed]:
+    """Fill in the secret file of each key; the images compare keys by name only."""
+    paths = {f"host-{host.name}": host.secret_file or "" for host in state.array.hosts}
+    return [
+        (phase, depth, replace(step, path=paths.get(step.key, "")) if isinstance(step, s.ChangeKey) else step)
+        for phase, depth, step in placed
+    ]
+
+
+def _mark_loss(before: State, after: State, placed: list[Placed]) -> list[Placed]:
+    """Taking down the set of a volume that is no longer wanted loses its data: say so, with its name."""
+    gone = {f"vol-{name}": name for name in before.volumes if name not in after.volumes}
+    marked: list[Placed] = []
+    for phase, depth, step in placed:
+        if not isinstance(step, s.DeleteRaid) or step.subject not in gone:
+            marked.append((phase, depth, step))
+            continue
+        name = gone[step.subject]
+        size = show_size(before.volumes[name].size_bytes)
+        fatal = replace(
+            step,
+            risk=Risk.DATA_LOSS,
+            destroys=name,
+            sentence=f"delete volume {name} ({size}) and free its slices",
+            inverse="none: its data is gone",
+        )
+        marked.append((phase, depth, fatal))
+    return marked
+
+
+def lost_volumes(before: State, after: State) -> tuple[str, ...]:
+    """Names of the volumes whose data goes with the step from one state to the other."""
+    return tuple(sorted(set(before.volumes) - set(after.volumes)))
+
+
+def refuse_loss(before: State, proposal: Proposal, consent: Consent) -> list[Ws7000Error]:
+    """A refusal for everything that would be destroyed without consent."""
+    names = {step.destroys for step in proposal.plan.steps if step.destroys}
+    names |= set(lost_volumes(before, proposal.state))
+    return [
+        Refused(
+            "PLAN-011",
+            f"this would destroy the data of {name}",
+            why="it is in use by this array or holds something else, and nobody agreed to lose it",
+            remedy=f"keep it in array.yaml, or agree with --destroy {name} (or --yes for everything)",
+            details={"name": name},
+        )
+        for name in sorted(names)
+        if not consent.covers(name)
+    ]
+
+
+def _scrubs(state: State) -> list[Placed]:
+    found: list[Placed] = []
+    for volume in state.volumes.values():
+        if not volume.unscrubbed:
+            continue
+        count = len(volume.unscrubbed)
+        found.append(
+            (
+                Phase.SCRUB,
+                0,
+                s.Scrub(
+                    node=state.owner(volume.subsystem, volume.group),
+                    subject=volume.name,
+                    volume=volume.name,
+                    slices=volume.unscrubbed,
+                    slice_bytes=volume.slice_bytes,
+                    sentence=f"write zeroes over {count} slices of new volume {volume.name} "
+                    f"({show_size(count * volume.slice_bytes)})",
+                    precondition="the volume has never been exported",
+                    effect="it reads zeroes",
+                    inverse="none needed: nobody has written there yet",
+                ),
+            )
+        )
+    return found
+
+
+def _wrong_serials(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
+    """A drive whose serial number is not the adopted one: somebody swapped drives or cables."""
+    problems: list[Ws7000Error] = []
+    for name, record in sorted(state.drives.items()):
+        for image in images.values():
+            drive = image.drives.get(name)
+            expected = state.array.drive(name).serial or record.serial
+            if drive is not None and drive.serial and expected and drive.serial != expected:
+                problems.append(
+                    Refused(
+                        "PLAN-012",
+                        f"drive {name} on node {image.node} has serial {drive.serial}, not {expected}",
+                        why="another drive stands in its place; building volumes on it would mix their data",
+                        remedy="put the right drive back, or give this one a name of its own",
+                    )
+                )
+    return problems

@@ -1,0 +1,145 @@
+"""Run a plan: stage by stage, each journalled before and after, the state saved first.
+
+The order of durability is what makes a crash harmless: the next state is saved before the first step, scrubbed
+slices are recorded before their volume is exported, and nothing here decides anything that the next plan
+could not decide again from what it sees.  A stage's steps do not depend on each other: one node's calls go
+out in one pipeline.  The first failure stops the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from controlplane.domain.errors import PartlyApplied, Ws7000Error
+from controlplane.domain.state import State
+from controlplane.planner import labels
+from controlplane.planner import steps as s
+from controlplane.planner.allocate import DriveFacts
+from controlplane.planner.steps import Phase, Plan, Stage, Step
+from controlplane.reconcile import calls
+from controlplane.reconcile.journal import Journal
+from controlplane.store.base import Store
+from dataplane.rpc.session import Session
+
+STEP_DEADLINE_S = 60.0
+SCRUB_DEADLINE_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """``done`` of ``total`` steps; ``step`` is about to run, or None when all are done."""
+
+    done: int
+    total: int
+    step: Step | None
+
+
+Listener = Callable[[Progress], None]
+
+
+def quiet(_progress: Progress) -> None:
+    """No progress shown."""
+
+
+class Applier:
+    """Runs plans over one session per node."""
+
+    def __init__(self, sessions: Mapping[str, Session], store: Store, journal: Journal) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._journal = journal
+
+    def run(self, plan: Plan, state: State, facts: Mapping[str, DriveFacts], listen: Listener = quiet) -> State:
+        """Carry out ``plan``, which leads to ``state`` (already saved); returns the state as it is then."""
+        total, done = len(plan.steps), 0
+        for stage in plan.stages:
+            for step in stage.steps:
+                listen(Progress(done=done, total=total, step=step))
+                done += 1
+            try:
+                state = self._stage(stage, state, facts)
+            except Ws7000Error as problem:
+                self._journal.write("failed", [{"code": problem.code, "what": problem.what}])
+                raise PartlyApplied(
+                    "PLAN-021",
+                    f"stopped after {done - len(stage.steps)} of {total} steps: {problem.what}",
+                    why=problem.why,
+                    remedy=problem.remedy or "mend the cause and apply again; the next plan goes on from here",
+                    where=f"{stage.phase.name.lower().replace('_', ' ')}",
+                    details={"cause": problem.to_json()},
+                ) from problem
+        listen(Progress(done=total, total=total, step=None))
+        return state
+
+    def _stage(self, stage: Stage, state: State, facts: Mapping[str, DriveFacts]) -> State:
+        entries: list[dict[str, object]] = [
+            {"node": step.node, "step": type(step).__name__, "sentence": step.sentence, "generation": state.generation}
+            for step in stage.steps
+        ]
+        self._journal.write("intent", entries)
+        if stage.phase is Phase.SCRUB:
+            state = self._scrub([x for x in stage.steps if isinstance(x, s.Scrub)], state, facts)
+        elif stage.phase is Phase.DRIVE_LABEL:
+            self._label([x for x in stage.steps if isinstance(x, s.LabelDrive)], state, facts)
+        else:
+            self._plain(stage, state)
+        self._journal.write("done", entries)
+        return state
+
+    def _plain(self, stage: Stage, state: State) -> None:
+        for name, session in self._sessions.items():
+            mine = [step for step in stage.steps if step.node == name]
+            for step in mine:
+                _check_precondition(step, state)
+            batch = list(chain.from_iterable(calls.calls_for(step) for step in mine))
+            if not batch:
+                continue
+            for reply in session.pipeline(batch, deadline_s=STEP_DEADLINE_S):
+                if isinstance(reply, Ws7000Error):
+                    raise reply
+
+    def _label(self, steps: list[s.LabelDrive], state: State, facts: Mapping[str, DriveFacts]) -> None:
+        for name, session in self._sessions.items():
+            mine = [step for step in steps if step.node == name]
+            if not mine:
+                continue
+            missing = [step.drive for step in mine if step.drive not in facts]
+            assert not missing, f"label of drives never seen: {missing}"
+            writes = [
+                calls.write_label(x.drive, facts[x.drive].block_bytes, labels.wanted_label(state, x.drive))
+                for x in mine
+            ]
+            drives = [step.drive for step in mine]
+            self._raw(session, "write its label", drives, writes)
+            self._raw(session, "flush", drives, [calls.flush(drive) for drive in drives])
+
+    def _scrub(self, steps: list[s.Scrub], state: State, facts: Mapping[str, DriveFacts]) -> State:
+        """Zero each volume's slices, then record it: a volume is exported only after its record says so."""
+        for step in steps:
+            session = self._sessions[step.node]
+            refs = sorted(step.slices)
+            wanted = [
+                (ref.drive, call)
+                for ref in refs
+                for call in calls.write_zeroes(
+                    ref.drive, facts[ref.drive].block_bytes, ref.index * step.slice_bytes, step.slice_bytes
+                )
+            ]
+            drives = sorted({ref.drive for ref in refs})
+            self._raw(session, "write zeroes", [d for d, _ in wanted], [c for _, c in wanted])
+            self._raw(session, "flush", drives, [calls.flush(drive) for drive in drives])
+            state = self._store.save(state.scrubbed(step.volume, step.slices))
+        return state
+
+    def _raw(self, session: Session, what: str, drives: list[str], batch: list[Any]) -> None:
+        calls.check_completions(what, drives, session.pipeline(batch, deadline_s=SCRUB_DEADLINE_S))
+
+
+def _check_precondition(step: Step, state: State) -> None:
+    """The one precondition that the engine cannot hold for us: no unscrubbed volume is exported."""
+    if isinstance(step, s.AddNamespace):
+        name = step.namespace.bdev.removeprefix("vol-")
+        assert not state.volumes[name].unscrubbed, f"{name} still holds what was there before"

@@ -1,0 +1,210 @@
+"""Observe, plan, apply, observe again: one object for one array.
+
+A drive's size and label are known only once it is attached, so an apply runs in rounds until nothing differs;
+each round is a whole plan.  The last round is always an observation that finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import uuid as uuidlib
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from controlplane.domain.desired import Array, FileDrive
+from controlplane.domain.errors import NotFound, PartlyApplied, Refused, Ws7000Error
+from controlplane.domain.image import NodeImage, Seen, Unknown
+from controlplane.domain.state import State
+from controlplane.planner import labels
+from controlplane.planner.allocate import DriveFacts
+from controlplane.planner.plan import Consent, Proposal, make_plan, refuse_loss
+from controlplane.planner.steps import Plan
+from controlplane.reconcile import calls
+from controlplane.reconcile.apply import Applier, Listener, quiet
+from controlplane.reconcile.journal import Journal
+from controlplane.reconcile.observe import DEADLINE_S, observe
+from controlplane.store.base import Store
+from controlplane.store.file import FileStore
+from dataplane.rpc.session import Session
+
+MAX_ROUNDS = 5
+TRIAL_BLOCK_BYTES = 512
+"""The block size of file drives before they have been seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One look at the array: the state it was judged by, each node, each drive."""
+
+    state: State
+    seen: Mapping[str, Seen]
+    facts: Mapping[str, DriveFacts]
+    labels: Mapping[str, labels.LabelFacts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What an apply did: every plan it ran (none when nothing differed) and the state afterwards."""
+
+    state: State
+    plans: tuple[Plan, ...] = field(default=())
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was done."""
+        return bool(self.plans)
+
+
+class Reconciler:
+    """The array behind its nodes' engines and its state folder.  Use it as a context manager."""
+
+    def __init__(self, array: Array, store: Store, journal: Journal) -> None:
+        self.array = array
+        self._store = store
+        self._journal = journal
+        self._sessions: dict[str, Session] = {
+            node.name: Session(_rpc_address(node.rpc), node=node.name) for node in array.nodes
+        }
+
+    @classmethod
+    def in_folder(cls, array: Array, folder: Path) -> Self:
+        """With the state kept as files in ``folder``."""
+        return cls(array, FileStore(folder, [node.name for node in array.nodes]), Journal(folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with ExitStack() as stack:
+            for session in self._sessions.values():
+                stack.callback(session.close)
+
+    def state(self) -> State:
+        """The stored state, or the empty first one for this array."""
+        stored = self._store.load()
+        if stored is None:
+            return State(array=replace(self.array, volumes=(), subsystems=()), uuid=str(uuidlib.uuid4()))
+        if stored.array.name != self.array.name:
+            raise Refused(
+                "STORE-004",
+                f"this state folder belongs to array {stored.array.name}, not {self.array.name}",
+                why="applying one array over the state of another would give away its slices",
+                remedy="use another --state folder, or the right array.yaml",
+            )
+        return stored
+
+    def look(self) -> View:
+        """Observe every node and every attached drive's label."""
+        state = self.state()
+        # What is wanted names objects that are ours although no state has them yet.
+        judged = replace(state, array=self.array)
+        observations = {name: observe(session, judged, name) for name, session in self._sessions.items()}
+        facts: dict[str, DriveFacts] = {}
+        for observation in observations.values():
+            facts.update(observation.facts)
+        seen: dict[str, Seen] = {name: observation.seen for name, observation in observations.items()}
+        found = self._read_labels(seen, facts)
+        return View(state=state, seen=seen, facts=facts, labels=found)
+
+    def _read_labels(self, seen: Mapping[str, Seen], facts: Mapping[str, DriveFacts]) -> dict[str, labels.LabelFacts]:
+        found: dict[str, labels.LabelFacts] = {}
+        for name, session in self._sessions.items():
+            image = seen[name]
+            if not isinstance(image, NodeImage):
+                continue
+            names = sorted(set(image.drives) & set(facts) - set(found))
+            if not names:
+                continue
+            batch = [calls.read_label(drive, facts[drive].block_bytes) for drive in names]
+            replies = session.pipeline(batch, deadline_s=DEADLINE_S)
+            calls.check_completions("read its label", names, replies)
+            found.update((d, labels.decode(r.data[: labels.LABEL_BYTES])) for d, r in zip(names, replies, strict=True))
+        return found
+
+    def propose(self, view: View | None = None) -> tuple[View, Proposal]:
+        """The plan for the array as it is wanted.  Drives that are files count with the size the file is to
+        have, so that a plan for a new array shows its volumes at once."""
+        view = view or self.look()
+        facts = {**self._promised(), **view.facts}
+        return view, make_plan(self.array, view.state, view.seen, facts, view.labels)
+
+    def _promised(self) -> dict[str, DriveFacts]:
+        return {
+            drive.name: DriveFacts(
+                size_bytes=drive.source.size_bytes, block_bytes=TRIAL_BLOCK_BYTES, serial=drive.serial or ""
+            )
+            for drive in self.array.drives
+            if isinstance(drive.source, FileDrive)
+        }
+
+    def apply(self, consent: Consent | None = None, listen: Listener = quiet) -> Applied:
+        """Make it so.  Raises the first refusal; nothing has been changed then."""
+        with self._store.lock():
+            return self._apply(consent or Consent(), listen)
+
+    def _apply(self, consent: Consent, listen: Listener) -> Applied:
+        plans: list[Plan] = []
+        applier = Applier(self._sessions, self._store, self._journal)
+        for _round in range(MAX_ROUNDS):
+            view = self.look()
+            # Only what has been seen counts here: a promised drive gets its slices in the round after its attach.
+            proposal = make_plan(self.array, view.state, view.seen, view.facts, view.labels)
+            problems = [*proposal.problems, *refuse_loss(view.state, proposal, consent)]
+            if problems:
+                raise _all_of(problems)
+            state = view.state
+            if proposal.state != view.state:
+                state = self._store.save(proposal.state)
+            if not proposal.plan:
+                return Applied(state=state, plans=tuple(plans))
+            applier.run(proposal.plan, state, view.facts, listen)
+            plans.append(proposal.plan)
+        raise PartlyApplied(
+            "PLAN-022",
+            f"after {MAX_ROUNDS} rounds something still differs",
+            why=proposal.plan.steps[0].sentence if proposal.plan else "",
+            remedy="see ws7000 array diff: another program may be changing the engine at the same time",
+        )
+
+    def switchover(self, to: str, subsystem: str | None = None, listen: Listener = quiet) -> Applied:
+        """Move ANA groups to node ``to``, or to their homes with ``to="home"``; of one subsystem or of all."""
+        names = [node.name for node in self.array.nodes]
+        if to not in (*names, "home"):
+            raise NotFound("PLAN-014", f"there is no node {to!r}", why=f"the array has {', '.join(names)}")
+        with self._store.lock():
+            state = self.state()
+            chosen = [name for name in state.subsystems if subsystem in (None, name)]
+            if subsystem is not None and not chosen:
+                raise NotFound("PLAN-015", f"there is no subsystem {subsystem!r}")
+            owners = {name: dict(groups) for name, groups in state.owners.items()}
+            for name in chosen:
+                owners[name] = {} if to == "home" else dict.fromkeys((1, 2), to)
+            owners = {name: groups for name, groups in owners.items() if groups}
+            if owners != state.owners:
+                self._store.save(replace(state, owners=owners))
+            return self._apply(Consent(), listen)
+
+
+def _all_of(problems: list[Ws7000Error]) -> Ws7000Error:
+    """The first problem, carrying all of them for the output."""
+    first = problems[0]
+    first.details = {**first.details, "problems": [problem.to_json() for problem in problems]}
+    return first
+
+
+def _rpc_address(text: str) -> str | tuple[str, int]:
+    """A UNIX socket path, or ``host:port``."""
+    if "/" in text:
+        return text
+    host, _, port = text.rpartition(":")
+    return (host, int(port)) if host and port.isdigit() else text
+
+
+def unknown_nodes(view: View) -> list[Unknown]:
+    """The nodes that could not be observed."""
+    return [seen for seen in view.seen.values() if isinstance(seen, Unknown)]

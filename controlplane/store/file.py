@@ -1,0 +1,107 @@
+"""A generation-numbered state file per node.
+
+Every save writes a new file beside each copy, syncs it, renames it over the copy and syncs the folder, so that
+a power cut at any moment leaves each copy whole, old or new.  Reading takes the newest copy that verifies; a
+missing or older copy is written again by the next save.  On two separate machines the folder has to be one
+that both see, until the journal on the drives takes its place.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from controlplane.domain.errors import Conflict, Ws7000Error
+from controlplane.domain.state import State
+from controlplane.store import codec
+
+
+class FileStore:
+    """State copies ``node-a.json``, ``node-b.json`` in ``folder``."""
+
+    def __init__(self, folder: Path, nodes: Sequence[str] = ("a", "b")) -> None:
+        self.folder = folder
+        self._copies = [folder / f"node-{name}.json" for name in nodes]
+
+    def load(self) -> State | None:
+        """The newest copy that verifies; raises STORE-001 when copies exist and none does."""
+        found: list[State] = []
+        broken: list[str] = []
+        for path in self._copies:
+            try:
+                found.append(codec.decode(path.read_bytes()))
+            except FileNotFoundError:
+                continue
+            except codec.BadStateError as problem:
+                broken.append(f"{path.name}: {problem}")
+        if found:
+            return max(found, key=lambda state: state.generation)
+        if broken:
+            raise Ws7000Error(
+                "STORE-001",
+                f"no copy of the state in {self.folder} can be read",
+                why="; ".join(broken),
+                remedy="restore a copy from a backup (ws7000 array export --state); do not apply without it, "
+                "since the map of the volumes is in there",
+            )
+        return None
+
+    def save(self, state: State) -> State:
+        """Write every copy with the next generation."""
+        current = self.load()
+        held = current.generation if current else 0
+        if held != state.generation:
+            raise Conflict(
+                "STORE-002",
+                f"the state is at generation {held}, this change was made for {state.generation}",
+                why="another command changed the array meanwhile",
+                remedy="run the command again",
+            )
+        saved = replace(state, generation=held + 1)
+        raw = codec.encode(saved)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path in self._copies:
+            _write_durably(path, raw)
+        return saved
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold an exclusive lock on the folder; the kernel drops it with the process."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            os.close(handle)
+            raise Conflict(
+                "STORE-003",
+                f"another command is changing the array in {self.folder}",
+                why="one change at a time",
+                remedy="wait for it, or see what it does with: ws7000 array history",
+            ) from problem
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+
+def _write_durably(path: Path, raw: bytes) -> None:
+    beside = path.with_suffix(".new")
+    handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(raw)
+        while view:
+            view = view[os.write(handle, view) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    beside.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -1,0 +1,316 @@
+"""The life of raid sets: made of legs that come and go.
+
+Why: a set may be described before its legs exist, must assemble itself when they do, and must say plainly when
+it lost one.  This module must never invent data: it has no superblock and does not rebuild.
+
+Invariants: a set is online exactly while it is registered as a bdev; every configured leg is claimed by its
+set, and no other; a set that went offline keeps its other legs until they leave or it is deleted.
+Source: SPDK v26.05 module/bdev/raid/bdev_raid.c.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from dataclasses import dataclass, field
+from typing import Final
+
+from dataplane.embedded.bdev.base import NULL_UUID, Bdev, BdevError, BdevRegistry
+from dataplane.embedded.bdev.raid_io import MappedRaid, MirroredRaid, RaidBdev
+from dataplane.embedded.bdev.raid_map import Concatenated, Striped
+
+CLAIM: Final = "raid"
+LEVELS: Final = {"raid0": "raid0", "0": "raid0", "raid1": "raid1", "1": "raid1", "concat": "concat"}
+"""Names of levels as clients write them; raid5f is known to SPDK's decoder, and refused."""
+MAX_LEGS: Final = 255
+_MIN_LEGS: Final = {"raid0": 1, "concat": 1, "raid1": 2}
+_MAX_NAME: Final = 63
+
+
+def fault(number: int) -> BdevError:
+    """The error of that number with the C library's words."""
+    return BdevError(number, os.strerror(number))
+
+
+@dataclass(slots=True)
+class Leg:
+    """A place for a base bdev; ``name`` is None once its bdev was removed."""
+
+    name: str | None
+    uuid: str = NULL_UUID
+    bdev: Bdev | None = None
+    data_size: int = 0
+
+    def to_json(self) -> dict[str, object]:
+        """An entry of ``base_bdevs_list``."""
+        return {
+            "name": self.name,
+            "uuid": self.uuid,
+            "is_configured": self.bdev is not None,
+            "data_offset": 0,
+            "data_size": self.data_size,
+        }
+
+
+@dataclass(slots=True)
+class RaidSet:
+    """One raid set in the state ``configuring``, ``online`` or ``offline``."""
+
+    name: str
+    level: str
+    strip_size_kb: int
+    legs: list[Leg]
+    uuid: str
+    state: str = "configuring"
+    operational: int = 0
+    block_size: int = 0
+    bdev: RaidBdev | None = None
+    deleting: bool = False
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @property
+    def discovered(self) -> int:
+        """Legs that are configured."""
+        return sum(leg.bdev is not None for leg in self.legs)
+
+    @property
+    def min_operational(self) -> int:
+        """Legs that the set cannot do without."""
+        return 1 if self.level == "raid1" else len(self.legs)
+
+    def to_json(self) -> dict[str, object]:
+        """The ``raid`` object of ``bdev_get_bdevs``."""
+        return {
+            "uuid": self.uuid,
+            "strip_size_kb": self.strip_size_kb,
+            "state": self.state,
+            "raid_level": self.level,
+            "superblock": False,
+            "num_base_bdevs": len(self.legs),
+            "num_base_bdevs_discovered": self.discovered,
+            "num_base_bdevs_operational": self.operational,
+            "base_bdevs_list": [leg.to_json() for leg in self.legs],
+        }
+
+    def call(self) -> dict[str, object]:
+        """The call that creates it again."""
+        params: dict[str, object] = {"name": self.name, "uuid": self.uuid}
+        if self.strip_size_kb:
+            params["strip_size_kb"] = self.strip_size_kb
+        params["raid_level"] = self.level
+        params["base_bdevs"] = [
+            leg.name if leg.name is not None else f"removed_base_bdev_{place}" for place, leg in enumerate(self.legs)
+        ]
+        return {"method": "bdev_raid_create", "params": params}
+
+
+class Raids:
+    """All raid sets of the process, by name; ``examine`` is registered with the bdev registry."""
+
+    def __init__(self, bdevs: BdevRegistry) -> None:
+        self._bdevs = bdevs
+        self.sets: dict[str, RaidSet] = {}
+        self._held: dict[str, tuple[RaidSet, Leg]] = {}  # by the name of the base bdev
+        self.process_window_size_kb = 1024
+        self.process_max_bandwidth_mb_sec = 0
+
+    def find(self, name: str) -> RaidSet | None:
+        """The set of that name."""
+        return self.sets.get(name)
+
+    async def create(self, name: str, level: str, strip_size_kb: int, base_names: list[str], uuid: str) -> None:
+        """Describe a set, and bring it online when its legs are there.  Raises ``BdevError``."""
+        self._check(name, level, strip_size_kb, base_names)
+        raid = RaidSet(name, level, strip_size_kb, [Leg(base) for base in base_names], uuid)
+        raid.operational = len(raid.legs)
+        self.sets[name] = raid
+        try:
+            for leg in raid.legs:
+                bdev = self._bdevs.find(leg.name or "")
+                if bdev is not None:
+                    self._configure(raid, leg, bdev)
+        except BdevError:
+            await self.delete(raid)
+            raise
+
+    def _check(self, name: str, level: str, strip_size_kb: int, base_names: list[str]) -> None:
+        if not name or len(name.encode()) > _MAX_NAME:
+            raise fault(errno.EINVAL)
+        if name in self.sets:
+            raise fault(errno.EEXIST)
+        power_of_2 = strip_size_kb > 0 and strip_size_kb & (strip_size_kb - 1) == 0
+        if (strip_size_kb != 0) if level == "raid1" else not power_of_2:
+            raise fault(errno.EINVAL)
+        if level not in _MIN_LEGS or len(base_names) < _MIN_LEGS[level]:
+            raise fault(errno.EINVAL)
+
+    def examine(self, bdev: Bdev) -> None:
+        """A bdev appeared: take it into every configuring set that waits for it."""
+        for raid in list(self.sets.values()):
+            if raid.state != "configuring" or raid.deleting:
+                continue
+            for leg in raid.legs:
+                if leg.bdev is None and (leg.name == bdev.name or leg.uuid == bdev.uuid):
+                    try:
+                        self._configure(raid, leg, bdev)
+                    except BdevError:
+                        # The set stays configuring and shows the leg as missing, as in SPDK.
+                        break
+                    break
+
+    def _configure(self, raid: RaidSet, leg: Leg, bdev: Bdev) -> None:
+        """Claim ``bdev`` for ``leg``; with the last leg the set goes online.  Raises ``BdevError``."""
+        if leg.uuid not in (NULL_UUID, bdev.uuid) or (leg.uuid != NULL_UUID and leg.name not in (None, bdev.name)):
+            raise fault(errno.EINVAL)
+        self._bdevs.claim(bdev, CLAIM)
+        leg.name = leg.name or bdev.name
+        leg.uuid = bdev.uuid
+        leg.bdev = bdev
+        self._held[bdev.name] = raid, leg
+        bdev.remove_hooks.append(self._base_removed)
+        wrong_size = bdev.num_blocks == 0 or leg.data_size > bdev.num_blocks
+        if wrong_size or raid.block_size not in (0, bdev.block_size):
+            self._free(raid, leg)
+            raise fault(errno.EINVAL)
+        raid.block_size = bdev.block_size
+        leg.data_size = leg.data_size or bdev.num_blocks
+        if raid.discovered == raid.operational:
+            self._start(raid)
+
+    def _start(self, raid: RaidSet) -> None:
+        """Register the set as a bdev."""
+        legs = [leg.bdev for leg in raid.legs if leg.bdev is not None]
+        uuid = None if raid.uuid == NULL_UUID else raid.uuid
+        bdev: RaidBdev
+        if raid.level == "raid1":
+            size = min(leg.data_size for leg in raid.legs)
+            sizes = [size] * len(legs)
+
+            def failed(place: int, leg: Bdev) -> None:
+                self._leg_failed(raid, place, leg)
+
+            bdev = MirroredRaid(raid.name, uuid, legs, size, raid.to_json, raid.call, failed)
+        else:
+            strip_blocks = raid.strip_size_kb * 1024 // raid.block_size
+            if strip_blocks == 0:
+                raise fault(errno.EINVAL)
+            kind = Striped if raid.level == "raid0" else Concatenated
+            layout = kind.over([leg.data_size for leg in raid.legs], strip_blocks)
+            sizes = [layout.leg_size(place) for place in range(len(legs))]
+            bdev = MappedRaid(raid.name, uuid, legs, layout, raid.to_json, raid.call)
+        for leg, size in zip(raid.legs, sizes, strict=True):
+            leg.data_size = size
+        raid.uuid = bdev.uuid
+        raid.bdev = bdev
+        raid.state = "online"
+        try:
+            self._bdevs.add(bdev)
+        except BdevError:
+            raid.state, raid.bdev = "configuring", None
+            raise
+
+    def _free(self, raid: RaidSet, leg: Leg) -> None:
+        """Give a leg back: SPDK forgets its name, and its UUID except while the set is configuring."""
+        bdev, leg.bdev, leg.name = leg.bdev, None, None
+        if raid.state != "configuring":
+            leg.uuid = NULL_UUID
+        if bdev is not None:
+            self._held.pop(bdev.name, None)
+            self._bdevs.release(bdev)
+            if self._base_removed in bdev.remove_hooks:
+                bdev.remove_hooks.remove(self._base_removed)
+
+    async def _base_removed(self, bdev: Bdev) -> None:
+        found = self._held.get(bdev.name)
+        if found is not None:
+            await self._remove_leg(*found)
+
+    async def remove_base(self, name: str) -> None:
+        """``bdev_raid_remove_base_bdev``; raises ``BdevError(ENODEV)`` when it is no leg of a set."""
+        found = self._held.get(self._bdevs.get(name).name)
+        if found is None:
+            raise fault(errno.ENODEV)
+        await self._remove_leg(*found)
+
+    async def _remove_leg(self, raid: RaidSet, leg: Leg) -> None:
+        if raid.state != "online":
+            self._free(raid, leg)
+            if raid.state == "offline" and raid.discovered == 0:
+                self._forget(raid)
+            return
+        if isinstance(raid.bdev, MirroredRaid):
+            await self._remove_mirror_leg(raid, raid.bdev, leg)
+            return
+        raid.operational -= 1
+        await self._go_offline(raid)
+        self._free(raid, leg)
+        if raid.discovered == 0:
+            self._forget(raid)
+
+    async def _remove_mirror_leg(self, raid: RaidSet, mirror: MirroredRaid, leg: Leg) -> None:
+        """Wait for I/O under way, then go on without the leg; the last one takes the set with it."""
+        held = leg.bdev
+        await mirror.gate.close()
+        try:
+            if leg.bdev is None or leg.bdev is not held:
+                return
+            mirror.drop_leg(raid.legs.index(leg))
+            self._free(raid, leg)
+            raid.operational -= 1
+        finally:
+            mirror.gate.open()
+        if raid.operational < raid.min_operational:
+            await self._go_offline(raid)
+            self._forget(raid)
+
+    def _leg_failed(self, raid: RaidSet, place: int, bdev: Bdev) -> None:
+        """An I/O failed on a leg of a mirror: send it nothing more, and give it back once I/O has ended."""
+        leg = raid.legs[place]
+        mirror = raid.bdev
+        if leg.bdev is not bdev or not isinstance(mirror, MirroredRaid) or bdev not in mirror.present_legs():
+            return
+        mirror.drop_leg(place)
+        task = asyncio.get_running_loop().create_task(self._remove_mirror_leg(raid, mirror, leg))
+        raid.tasks.add(task)
+        task.add_done_callback(raid.tasks.discard)
+
+    async def _go_offline(self, raid: RaidSet) -> None:
+        raid.state = "offline"
+        if raid.bdev is not None:
+            await self._bdevs.remove(raid.bdev)
+            raid.bdev = None
+
+    def _forget(self, raid: RaidSet) -> None:
+        if self.sets.get(raid.name) is raid:
+            del self.sets[raid.name]
+
+    async def delete(self, raid: RaidSet) -> None:
+        """Take the set away and release its legs; raises ``BdevError(EALREADY)`` while that goes on."""
+        if raid.deleting:
+            raise fault(errno.EALREADY)
+        raid.deleting = True
+        if raid.state == "online":
+            await self._go_offline(raid)
+        for leg in raid.legs:
+            self._free(raid, leg)
+        self._forget(raid)
+
+    def add_base(self, raid: RaidSet, name: str) -> None:
+        """``bdev_raid_add_base_bdev``: fill an empty place of a set that is not online yet.
+
+        Raises ``BdevError``: EINVAL without an empty place, ENODEV, and ENOTSUP for an online mirror, since
+        its new leg would have to be rebuilt.
+        """
+        bdev = self._bdevs.find(name)
+        empty = [leg for leg in raid.legs if leg.name is None and leg.bdev is None]
+        mine = [leg for leg in empty if bdev is not None and leg.uuid == bdev.uuid]
+        places = mine or [leg for leg in empty if leg.uuid == NULL_UUID]
+        if not places or raid.state == "offline":
+            raise fault(errno.EINVAL)
+        if raid.state == "online":
+            raise BdevError(errno.ENOTSUP, "this engine cannot rebuild a leg")
+        if bdev is None:
+            places[0].name = name
+            raise fault(errno.ENODEV)
+        self._configure(raid, places[0], bdev)

@@ -1,0 +1,72 @@
+"""What ``bdev_get_iostat`` counts for one bdev.
+
+Why: a limit that was set and a leg that slowed down must be visible as numbers.  This module must never read a
+clock: times are handed in, in nanoseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+TICKS_PER_SECOND: Final = 1_000_000_000
+"""Our tick is one nanosecond; SPDK's is one cycle of the time stamp counter."""
+
+
+@dataclass(slots=True)
+class OpStat:
+    """One kind of I/O: how many, how much, how long."""
+
+    ops: int = 0
+    size_bytes: int = 0
+    ticks: int = 0
+    max_ticks: int = 0
+    min_ticks: int = 0
+
+    def count(self, size_bytes: int, ticks: int) -> None:
+        """One I/O that ended well after ``ticks``."""
+        self.min_ticks = ticks if self.ops == 0 else min(self.min_ticks, ticks)
+        self.max_ticks = max(self.max_ticks, ticks)
+        self.ops += 1
+        self.size_bytes += size_bytes
+        self.ticks += ticks
+
+
+@dataclass(slots=True)
+class IoStat:
+    """All counters of one bdev since it was registered or last reset."""
+
+    read: OpStat = field(default_factory=OpStat)
+    write: OpStat = field(default_factory=OpStat)
+    unmap: OpStat = field(default_factory=OpStat)
+    failed: int = 0
+
+    def to_json(self) -> dict[str, object]:
+        """The fields in SPDK's order (lib/bdev/bdev.c: spdk_bdev_dump_io_stat_json)."""
+        body: dict[str, object] = {}
+        copy = OpStat()
+        named = (
+            ("read", "read", self.read),
+            ("written", "write", self.write),
+            ("unmapped", "unmap", self.unmap),
+            ("copied", "copy", copy),
+        )
+        for done, name, stat in named:
+            body[f"bytes_{done}"] = stat.size_bytes
+            body[f"num_{name}_ops"] = stat.ops
+        for _, name, stat in named:
+            body[f"{name}_latency_ticks"] = stat.ticks
+            body[f"max_{name}_latency_ticks"] = stat.max_ticks
+            body[f"min_{name}_latency_ticks"] = stat.min_ticks
+        body["io_error"] = {"failed": self.failed} if self.failed else {}
+        return body
+
+    def reset(self, mode: str) -> None:
+        """``all``, ``maxmin``, ``error`` or ``none`` (lib/bdev: spdk_bdev_reset_stat_mode)."""
+        if mode == "all":
+            self.read, self.write, self.unmap, self.failed = OpStat(), OpStat(), OpStat(), 0
+        elif mode == "maxmin":
+            for stat in (self.read, self.write, self.unmap):
+                stat.max_ticks = stat.min_ticks = 0
+        elif mode == "error":
+            self.failed = 0

@@ -1,0 +1,312 @@
+"""One association of a host with a controller: from Connect to the last queue, and never a second time.
+
+Why: reconnecting means making a new association, not mending the old one, so what belongs to exactly one life of
+the connection stands apart from what outlives it (``controller``).  This module must never reconnect and never
+decide what a namespace or an ANA state means.
+
+Invariants: an association that was lost stays lost; the loss of any queue is the loss of all of them (as in
+SPDK, where a lost queue pair resets its controller); an event that comes before ``on_event`` is set stands in
+``unheard``, so none is missed while the owner still reads what the controller shows.
+Sources: NVMe base 2.0c sections 3.5 (initialization), 3.6 (shutdown), 3.9 (keep alive), 5.2 (events), 6
+(fabrics); SPDK v26.05 lib/nvme/nvme_ctrlr.c.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Final
+
+from dataplane.embedded.initiator.connection import Connection, Endpoint, Reply, TransportLost, open_connection
+from dataplane.nvme import commands, fabrics, identify, logs
+from dataplane.nvme.commands import Cns, Command, Feature, LogId
+from dataplane.nvme.fabrics import Capabilities, Configuration, ConnectData, Property
+from dataplane.nvme.identify import IdentifyController
+from dataplane.nvme.layout import Raw
+from dataplane.nvme.logs import AsyncEvent
+from dataplane.nvme.status import NvmeError, Status
+
+ADMIN_ENTRIES: Final = 32
+ADMIN_MAX_DATA: Final = 1 << 17
+TRANSFER_MAX: Final = 1 << 20  # bytes in one command when the controller sets no limit (MDTS 0)
+EVENTS: Final = identify.OAES_NAMESPACE_ATTRIBUTE | identify.OAES_ANA_CHANGE | identify.OAES_DISCOVERY_CHANGE
+READY_POLL_S: Final = 0.01
+SHUTDOWN_S: Final = 1.0
+
+
+class TimeoutAction(Enum):
+    """What happens when an I/O gets no answer in time (``bdev_nvme_set_options``)."""
+
+    NONE = "none"
+    RESET = "reset"
+    ABORT = "abort"
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationOptions:
+    """Who connects to what.  ``hostid`` are 16 bytes; times are seconds, an I/O timeout of None never expires.
+
+    ``io_queues`` 0 makes an association without I/O, as discovery needs.
+    """
+
+    subnqn: str
+    hostnqn: str
+    hostid: bytes = field(repr=False)
+    endpoint: Endpoint
+    io_queues: int = 1
+    io_entries: int = 128
+    keep_alive_ms: int = 10_000
+    connect_timeout_s: float = 10.0
+    admin_timeout_s: float | None = 30.0
+    io_timeout_s: float | None = None
+    timeout_action: TimeoutAction = TimeoutAction.RESET
+
+    def at(self, address: str, port: int) -> AssociationOptions:
+        """The same towards another address."""
+        return replace(self, endpoint=replace(self.endpoint, address=address, port=port))
+
+
+class Association:
+    """Admin queue, I/O queues, keep-alive and events of one association.  Made by ``open_association``."""
+
+    def __init__(self, options: AssociationOptions) -> None:
+        self.options = options
+        self.lost: str | None = None
+        self.on_lost: Callable[[Association, str], None] | None = None
+        self.on_event: Callable[[Association, AsyncEvent], None] | None = None
+        self.unheard: list[AsyncEvent] = []
+        self.cntlid = 0
+        self.version = 0
+        self.capabilities = Capabilities()
+        self.identity = IdentifyController()
+        self.max_transfer = ADMIN_MAX_DATA
+        self.queues: list[Connection] = []
+        self._admin: Connection | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- commands
+
+    async def admin(self, command: Command, data: Raw = b"", *, read_size: int = 0) -> Reply:
+        """An admin command, whatever its status; raises ``TransportLost``."""
+        if self._admin is None:
+            raise TransportLost(self.lost or "not connected")
+        return await self._admin.execute(command, data, read_size=read_size, timeout_s=self.options.admin_timeout_s)
+
+    async def io(self, command: Command, data: Raw = b"", *, read_size: int = 0) -> Reply:
+        """An I/O command on the least busy queue, whatever its status; raises ``TransportLost``."""
+        if not self.queues:
+            raise TransportLost(self.lost or "no I/O queue")
+        queue = self.queues[0] if len(self.queues) == 1 else min(self.queues, key=lambda each: each.in_flight)
+        action, timeout = self.options.timeout_action, self.options.io_timeout_s
+        if action is TimeoutAction.NONE:
+            timeout = None
+        return await queue.execute(command, data, read_size=read_size, timeout_s=timeout)
+
+    async def log(self, log: LogId, size: int, *, nsid: int = 0) -> bytes:
+        """``size`` bytes (rounded up to a multiple of 4) of a log page; raises ``NvmeError``, ``TransportLost``."""
+        size = (size + 3) & ~3
+        parts: list[bytes] = []
+        for offset in range(0, size, self.max_transfer):
+            part = min(size - offset, self.max_transfer)
+            reply = await self.admin(commands.get_log_page(log, part, nsid=nsid, offset=offset), read_size=part)
+            parts.append(bytes(reply.check(part)))
+        return b"".join(parts)
+
+    async def identify(self, cns: Cns, *, nsid: int = 0, csi: int = 0) -> Raw:
+        """An Identify structure; raises ``NvmeError``, ``TransportLost``."""
+        size = identify.IDENTIFY_SIZE
+        reply = await self.admin(commands.identify(cns, nsid=nsid, csi=csi), read_size=size)
+        return reply.check(size)
+
+    # -- making it
+
+    async def _open(self) -> None:
+        options = self.options
+        self._admin = await open_connection(options.endpoint, ADMIN_ENTRIES, ADMIN_MAX_DATA, options.connect_timeout_s)
+        self._admin.on_lost = self._queue_lost
+        self.cntlid = await self._connect(self._admin, 0, ADMIN_ENTRIES, fabrics.CNTLID_DYNAMIC)
+        await self._enable()
+        self.identity = IdentifyController.parse(await self.identify(Cns.CONTROLLER))
+        mdts = (4096 << self.capabilities.page_min) << self.identity.mdts if self.identity.mdts else TRANSFER_MAX
+        self.max_transfer = min(mdts, ADMIN_MAX_DATA)
+        if options.io_queues:
+            await self._open_queues(min(mdts, TRANSFER_MAX))
+        wanted = EVENTS & self.identity.oaes
+        if wanted:
+            (await self.admin(commands.set_features(Feature.ASYNC_EVENT, wanted))).check()
+            self._spawn(self._listen())
+        if options.keep_alive_ms:
+            self._spawn(self._keep_alive())
+        if self.lost is not None:
+            raise TransportLost(self.lost)
+
+    async def _connect(self, queue: Connection, qid: int, entries: int, cntlid: int) -> int:
+        """Fabrics Connect; the controller's identifier."""
+        kato = self.options.keep_alive_ms if qid == 0 else 0
+        data = ConnectData(self.options.hostid, cntlid, self.options.subnqn, self.options.hostnqn)
+        reply = await queue.execute(
+            fabrics.connect(qid, entries, kato), data.pack(), timeout_s=self.options.connect_timeout_s
+        )
+        reply.check()
+        if reply.completion.cdw0 >> 16:
+            raise NvmeError(Status.AUTHENTICATION_REQUIRED)
+        return reply.completion.cdw0 & 0xFFFF
+
+    async def _enable(self) -> None:
+        """CC.EN, then wait for CSTS.RDY as long as the controller asks for (CAP.TO)."""
+        self.capabilities = Capabilities.parse(await self._property(Property.CAP, wide=True))
+        self.version = await self._property(Property.VS)
+        enable = Configuration(enable=True, sqes=6, cqes=4)
+        (await self.admin(fabrics.property_set(Property.CC, enable.pack()))).check()
+        patience = max(1, self.capabilities.timeout) * 0.5
+        try:
+            async with asyncio.timeout(patience):
+                while not (status := await self._property(Property.CSTS)) & fabrics.CSTS_READY:
+                    if status & fabrics.CSTS_FATAL:
+                        raise TransportLost(f"{self.options.endpoint}: the controller reports a fatal status")
+                    await asyncio.sleep(READY_POLL_S)
+        except TimeoutError:
+            raise TransportLost(f"{self.options.endpoint}: not ready within {patience:g} s") from None
+
+    async def _property(self, prop: Property, *, wide: bool = False) -> int:
+        reply = await self.admin(fabrics.property_get(prop, wide=wide))
+        reply.check()
+        value = fabrics.property_value(reply.completion.cdw0, reply.completion.cdw1)
+        return value if wide else value & 0xFFFFFFFF
+
+    async def _open_queues(self, max_transfer: int) -> None:
+        options = self.options
+        wanted = options.io_queues - 1
+        reply = await self.admin(commands.set_features(Feature.NUMBER_OF_QUEUES, wanted | wanted << 16))
+        reply.check()
+        granted = min(reply.completion.cdw0 & 0xFFFF, reply.completion.cdw0 >> 16) + 1
+        entries = max(2, min(options.io_entries, self.capabilities.mqes + 1))
+        for qid in range(1, min(options.io_queues, granted) + 1):
+            queue = await open_connection(options.endpoint, entries, max_transfer, options.connect_timeout_s)
+            queue.in_capsule = ADMIN_MAX_DATA
+            self.queues.append(queue)
+            queue.on_lost = self._queue_lost
+            # Connect carries its 1024 bytes in the capsule whatever the queue's limit turns out to be.
+            await self._connect(queue, qid, entries, self.cntlid)
+            queue.in_capsule = max(0, self.identity.ioccsz * 16 - commands.SQE_SIZE)
+            if options.timeout_action is TimeoutAction.ABORT:
+                queue.on_expired = self._abort
+        self.max_transfer = max_transfer
+
+    # -- while it lives
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _keep_alive(self) -> None:
+        """Twice per keep-alive time (base 2.0c section 3.9); an answer that does not come ends the association."""
+        period = self.options.keep_alive_ms / 1000
+        while self._admin is not None and self.lost is None:
+            await asyncio.sleep(period / 2)
+            try:
+                reply = await self._admin.execute(commands.keep_alive(), timeout_s=period)
+                reply.check()
+            except NvmeError as error:
+                self.drop(f"keep alive: {error}")
+            except TransportLost:
+                return
+
+    async def _listen(self) -> None:
+        """Keep one Asynchronous Event Request outstanding; the controller queues what happens meanwhile."""
+        while self._admin is not None and self.lost is None:
+            try:
+                reply = await self._admin.execute(commands.async_event_request())
+                reply.check()
+            except (NvmeError, TransportLost):
+                return
+            event = AsyncEvent.parse(reply.completion.cdw0)
+            if self.on_event is not None:
+                self.on_event(self, event)
+            else:
+                self.unheard.append(event)
+
+    def _abort(self, queue: Connection, cid: int) -> None:
+        """An I/O expired and the action is to abort it; where that fails, the association goes."""
+        self._spawn(self._abort_or_drop(self.queues.index(queue) + 1, cid))
+
+    async def _abort_or_drop(self, qid: int, cid: int) -> None:
+        try:
+            reply = await self.admin(commands.abort(qid, cid))
+            if not reply.completion.code and not reply.completion.cdw0 & 1:
+                return
+        except TransportLost:
+            return
+        self.drop(f"command {cid} of queue {qid} got no answer and could not be aborted")
+
+    def _queue_lost(self, queue: Connection, reason: str) -> None:  # noqa: ARG002 - any queue means all
+        self.drop(reason)
+
+    # -- the end
+
+    def drop(self, reason: str) -> None:
+        """End it at once; commands in flight end with ``TransportLost``."""
+        if self.lost is not None:
+            return
+        self.lost = reason
+        current = asyncio.current_task()
+        for task in self._tasks:
+            if task is not current:
+                task.cancel()
+        for queue in self._all():
+            queue.drop(reason)
+        if self.on_lost is not None:
+            self.on_lost(self, reason)
+
+    def _all(self) -> list[Connection]:
+        return [*([self._admin] if self._admin is not None else []), *self.queues]
+
+    async def _shut_down(self) -> None:
+        """CC.SHN, then wait until CSTS.SHST says complete (base 2.0c section 3.6.1)."""
+        shutdown = Configuration(enable=True, shn=1, sqes=6, cqes=4)
+        (await self.admin(fabrics.property_set(Property.CC, shutdown.pack()))).check()
+        while await self._property(Property.CSTS) & fabrics.CSTS_SHUTDOWN_MASK != fabrics.CSTS_SHUTDOWN_COMPLETE:
+            await asyncio.sleep(READY_POLL_S)
+
+    async def close(self, *, notify: bool = True) -> None:
+        """End it; with ``notify`` the controller is told first (CC.SHN), as long as it is still there."""
+        self.on_lost = self.on_event = None
+        if notify and self.lost is None and self._admin is not None:
+            # I/O queues first: with them SPDK's target polls 100 ms for their end before it completes.
+            for queue in self.queues:
+                queue.on_lost = None
+                await queue.close()
+            try:
+                async with asyncio.timeout(SHUTDOWN_S):
+                    await self._shut_down()
+            except (TimeoutError, TransportLost, NvmeError):
+                pass  # it is told as a courtesy; the connection ends either way
+        self.drop("closed by this side")
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for queue in self._all():
+            await queue.close()
+
+
+async def open_association(options: AssociationOptions) -> Association:
+    """A complete association; raises ``TransportLost`` or ``NvmeError`` and leaves nothing behind."""
+    association = Association(options)
+    try:
+        await association._open()
+    except BaseException:
+        await association.close(notify=False)
+        raise
+    return association
+
+
+async def read_discovery(association: Association) -> logs.DiscoveryLog:
+    """The whole discovery log; read again while it changes.  Raises ``NvmeError``, ``TransportLost``."""
+    while True:
+        head = await association.log(LogId.DISCOVERY, 1024)
+        count = int.from_bytes(head[8:16], "little")
+        whole = logs.DiscoveryLog.parse(await association.log(LogId.DISCOVERY, 1024 * (count + 1)))
+        if whole.generation == int.from_bytes(head[:8], "little") and len(whole.entries) == count:
+            return whole

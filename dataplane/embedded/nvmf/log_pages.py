@@ -1,0 +1,115 @@
+"""The log pages of a controller.
+
+Why: hosts read the ANA log and the changed namespace list after each notice, and reading is what allows the next
+notice.  This module must never change what it reports.  Source: SPDK v26.05 lib/nvmf/ctrlr.c.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dataplane.embedded.nvmf.identify import FIRMWARE, optional_commands
+from dataplane.nvme.commands import NSID_ALL, AdminOp, Command, IoOp, LogId
+from dataplane.nvme.identify import ONCS_DATASET_MANAGEMENT, ONCS_WRITE_ZEROES
+from dataplane.nvme.logs import (
+    EFFECT_CONTENT,
+    EFFECT_CONTROLLER_SCOPE,
+    EFFECT_NAMESPACE_SCOPE,
+    EFFECT_SUPPORTED,
+    AnaGroup,
+    AnaLog,
+    ErrorEntry,
+    FirmwareSlotLog,
+    SmartLog,
+    changed_namespaces,
+    effects_log,
+    supported_logs,
+)
+from dataplane.nvme.status import NvmeError, Status
+
+if TYPE_CHECKING:
+    from dataplane.embedded.nvmf.controller import Controller
+    from dataplane.embedded.nvmf.target import NvmfTarget
+    from dataplane.embedded.nvmf.tcp import TcpQueue
+
+_LOGS = [
+    LogId.SUPPORTED, LogId.ERROR, LogId.SMART, LogId.FIRMWARE_SLOT, LogId.CHANGED_NAMESPACES,
+    LogId.COMMAND_EFFECTS,
+]  # fmt: skip
+_NOTICE_OF = {LogId.CHANGED_NAMESPACES: "namespace", LogId.ANA: "ana", LogId.DISCOVERY: "discovery"}
+
+
+def get_log_page(target: NvmfTarget, queue: TcpQueue, controller: Controller, command: Command) -> bytes:
+    """The part of a log page that the command asks for; raises NvmeError."""
+    log = command.cdw10 & 0xFF
+    offset = command.cdw12 | command.cdw13 << 32
+    size = (((command.cdw11 & 0xFFFF) << 16 | command.cdw10 >> 16) + 1) * 4
+    if offset & 3 or not command.length or size > command.length:
+        raise NvmeError(Status.INVALID_FIELD)
+    if log in (*_LOGS, LogId.ANA) and log != LogId.SMART and command.nsid not in (0, NSID_ALL):
+        raise NvmeError(Status.INVALID_FIELD)
+    page = _page(target, queue, controller, log, command)
+    if offset >= len(page):
+        raise NvmeError(Status.INVALID_FIELD)
+    if log == LogId.CHANGED_NAMESPACES:
+        controller.changed_nsids.clear()
+    if not command.cdw10 >> 15 & 1 and log in _NOTICE_OF:
+        controller.unmask(_NOTICE_OF[LogId(log)])
+    return page[offset : offset + size]
+
+
+def _page(target: NvmfTarget, queue: TcpQueue, controller: Controller, log: int, command: Command) -> bytes:
+    if controller.subsystem.discovery:
+        if log == LogId.DISCOVERY:
+            return target.discovery_log(controller.hostnqn, queue.local).pack()
+        if log == LogId.SUPPORTED:
+            return supported_logs([LogId.SUPPORTED, LogId.DISCOVERY])
+        raise NvmeError(Status.INVALID_LOG_PAGE)
+    match log:
+        case LogId.ANA if controller.subsystem.ana_reporting:
+            return ana_log(controller).pack(groups_only=bool(command.cdw10 >> 8 & 1))
+        case LogId.CHANGED_NAMESPACES:
+            return changed_namespaces(list(controller.changed_nsids))
+        case LogId.COMMAND_EFFECTS:
+            return _effects(controller)
+        case LogId.ERROR:
+            return bytes(128 * ErrorEntry.SIZE)  # no command's failure is kept, as in SPDK
+        case LogId.SMART:
+            return SmartLog().pack()
+        case LogId.FIRMWARE_SLOT:
+            return FirmwareSlotLog(revision1=FIRMWARE).pack()
+        case LogId.SUPPORTED:
+            ana = [LogId.ANA] if controller.subsystem.ana_reporting else []
+            return supported_logs([*_LOGS, *ana])
+    raise NvmeError(Status.INVALID_LOG_PAGE)
+
+
+def ana_log(controller: Controller) -> AnaLog:
+    """Every group that has a namespace.  The change count stays 0, as in SPDK: hosts go by the notice."""
+    groups: dict[int, list[int]] = {}
+    for namespace in controller.subsystem.sorted_namespaces():
+        groups.setdefault(namespace.anagrpid, []).append(namespace.nsid)
+    return AnaLog(
+        0, tuple(AnaGroup(group, controller.ana_state(group), tuple(groups[group])) for group in sorted(groups))
+    )
+
+
+def _effects(controller: Controller) -> bytes:
+    admin = EFFECT_SUPPORTED | EFFECT_CONTROLLER_SCOPE
+    both = admin | EFFECT_NAMESPACE_SCOPE
+    quiet = EFFECT_SUPPORTED | EFFECT_NAMESPACE_SCOPE
+    change = quiet | EFFECT_CONTENT
+    io = {int(IoOp.FLUSH): change, int(IoOp.WRITE): change, int(IoOp.READ): quiet}
+    oncs = optional_commands(controller)
+    if oncs & ONCS_WRITE_ZEROES:
+        io[IoOp.WRITE_ZEROES] = change
+    if oncs & ONCS_DATASET_MANAGEMENT:
+        io[IoOp.DATASET_MANAGEMENT] = change
+    return effects_log(
+        {
+            AdminOp.GET_LOG_PAGE: both, AdminOp.IDENTIFY: both, AdminOp.ABORT: admin,
+            AdminOp.SET_FEATURES: both, AdminOp.GET_FEATURES: both, AdminOp.ASYNC_EVENT: admin,
+            AdminOp.KEEP_ALIVE: admin,
+        },
+        io,
+    )  # fmt: skip

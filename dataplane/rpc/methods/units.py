@@ -1,0 +1,36 @@
+"""The engine's units.  Every conversion is exact or refused.
+
+Sources: module/bdev/split/vbdev_split.c:226 (split_size_mb counts MiB), module/bdev/raid/bdev_raid.c
+(strip_size_kb counts KiB), lib/bdev/bdev.c:10271 (…_mbytes_per_sec counts MiB).
+"""
+
+from __future__ import annotations
+
+from controlplane.domain.units import KIB, MIB
+from dataplane.rpc.errors import UnitsError
+
+
+def whole(name: str, size_bytes: int | None, unit_bytes: int, unit: str) -> int | None:
+    """``size_bytes`` in units of ``unit_bytes``; None stays None."""
+    if size_bytes is None:
+        return None
+    if size_bytes < 0 or size_bytes % unit_bytes:
+        raise UnitsError(name, size_bytes, unit)
+    return size_bytes // unit_bytes
+
+
+def mib(name: str, size_bytes: int | None) -> int | None:
+    """Whole MiB."""
+    return whole(name, size_bytes, MIB, "MiB")
+
+
+def kib(name: str, size_bytes: int | None) -> int | None:
+    """Whole KiB."""
+    return whole(name, size_bytes, KIB, "KiB")
+
+
+def blocks(size_bytes: int, block_size_bytes: int) -> int:
+    """Whole blocks."""
+    if block_size_bytes <= 0 or size_bytes < 0 or size_bytes % block_size_bytes:
+        raise UnitsError("size_bytes", size_bytes, f"blocks of {block_size_bytes} bytes")
+    return size_bytes // block_size_bytes

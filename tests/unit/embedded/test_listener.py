@@ -1,0 +1,175 @@
+"""The RPC socket against peers that behave and peers that do not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.domain.errors import Conflict, UsageError
+from dataplane.embedded.rpc.listener import MAX_CONNECTIONS, Listener
+
+
+@contextlib.asynccontextmanager
+async def listening(make_engine: Callable[[], Any], path: Path) -> AsyncIterator[tuple[Any, Listener]]:
+    engine, _ = make_engine()
+    listener = Listener(engine, str(path))
+    listener.bind()
+    listener.start()
+    try:
+        yield engine, listener
+    finally:
+        listener.close()
+
+
+def ask(make_engine: Callable[[], Any], path: Path, *chunks: bytes, answers: int = 1) -> list[Any]:
+    """Send the chunks one by one; the parsed answers, and None for the end of the connection."""
+
+    async def run() -> list[Any]:
+        async with listening(make_engine, path):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            for chunk in chunks:
+                writer.write(chunk)
+                await writer.drain()
+                await asyncio.sleep(0)
+            found: list[Any] = []
+            for _ in range(answers):
+                line = await reader.readline()
+                found.append(json.loads(line) if line else None)
+            writer.close()
+            return found
+
+    return asyncio.run(run())
+
+
+VERSION = b'{"jsonrpc":"2.0","id":7,"method":"spdk_get_version"}'
+
+
+def test_a_request_in_pieces(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    pieces = [VERSION[index : index + 1] for index in range(len(VERSION))]
+    (answer,) = ask(make_engine, tmp_path / "s", *pieces)
+    assert answer["result"]["fields"] == {"major": 26, "minor": 5, "patch": 0, "suffix": ""}
+    assert answer["result"]["version"].startswith("SPDK v26.05 (WS7000 embedded engine ")
+
+
+def test_pipelined_requests_answer_as_each_is_ready(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    waiting = b'{"id":1,"method":"bdev_get_bdevs","params":{"name":"n","timeout":60000}}'
+    create = (
+        b'{"id":2,"method":"bdev_null_create","params":{"name":"n","num_blocks":8,"block_size":512}}'
+        b'{"id":3,"method":"bdev_null_delete","params":{"name":"n"}}'
+    )
+    answers = ask(make_engine, tmp_path / "s", waiting + create, answers=3)
+    assert {answer["id"] for answer in answers} == {1, 2, 3}
+    assert answers[0]["id"] == 2
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b'{"id":1 x', b"\xff\xfe", b"[" * 65, b'{"a":"\x00"}', b"[" + b"1," * 9000 + b"1]", b"GET / HTTP/1.1\r\n\r\n"],
+)
+def test_garbage_closes_its_connection_and_no_other(
+    make_engine: Callable[[], Any], tmp_path: Path, garbage: bytes
+) -> None:
+    async def run() -> tuple[bytes, bytes]:
+        path = tmp_path / "s"
+        async with listening(make_engine, path):
+            good_reader, good_writer = await asyncio.open_unix_connection(str(path))
+            bad_reader, bad_writer = await asyncio.open_unix_connection(str(path))
+            bad_writer.write(garbage)
+            end = await bad_reader.read()
+            good_writer.write(VERSION)
+            answer = await good_reader.readline()
+            bad_writer.close()
+            good_writer.close()
+            return end, answer
+
+    end, answer = asyncio.run(run())
+    assert end == b""
+    assert json.loads(answer)["id"] == 7
+
+
+def test_a_request_longer_than_the_buffer_closes(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    async def run() -> bytes:
+        path = tmp_path / "s"
+        async with listening(make_engine, path):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(b'{"id":1,"method":"' + b"x" * (300 * 1024))
+            with contextlib.suppress(ConnectionError):
+                await writer.drain()
+            try:
+                end = await reader.read()
+            except ConnectionResetError:
+                end = b""
+            writer.close()
+            return end
+
+    assert asyncio.run(run()) == b""
+
+
+def test_half_a_request_and_the_end(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    async def run() -> list[bytes]:
+        path = tmp_path / "s"
+        async with listening(make_engine, path):
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(VERSION + VERSION[:10])
+            writer.write_eof()
+            lines = (await reader.read()).splitlines()
+            writer.close()
+            return lines
+
+    assert [json.loads(line)["id"] for line in asyncio.run(run())] == [7]
+
+
+def test_the_65th_connection_waits_for_a_place(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    async def run() -> tuple[int, bytes]:
+        path = tmp_path / "s"
+        async with listening(make_engine, path) as (_, listener):
+            open_ones = []
+            for _ in range(MAX_CONNECTIONS):
+                reader, writer = await asyncio.open_unix_connection(str(path))
+                writer.write(VERSION)
+                await reader.readline()
+                open_ones.append(writer)
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(VERSION)
+            before = len(listener.connections)
+            open_ones[0].close()
+            answer = await reader.readline()
+            for each in [*open_ones, writer]:
+                each.close()
+            return before, answer
+
+    before, answer = asyncio.run(run())
+    assert before == MAX_CONNECTIONS
+    assert json.loads(answer)["id"] == 7
+
+
+def test_the_files_and_the_lock(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    async def run() -> None:
+        path = tmp_path / "s"
+        path.write_text("left over by a process that was killed")
+        async with listening(make_engine, path) as (engine, _):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o700
+            assert stat.S_IMODE(Path(f"{path}.lock").stat().st_mode) == 0o600
+            with pytest.raises(Conflict) as caught:
+                Listener(engine, str(path)).bind()
+            assert caught.value.code == "ENG-001"
+            assert path.exists()
+        assert os.listdir(tmp_path) == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", ["x" * 120, "no/such/directory"])
+def test_a_path_that_cannot_be_used(make_engine: Callable[[], Any], tmp_path: Path, name: str) -> None:
+    engine, _ = make_engine()
+    with pytest.raises(UsageError) as caught:
+        Listener(engine, str(tmp_path / name)).bind()
+    assert caught.value.code == "ENG-002"
