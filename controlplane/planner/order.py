@@ -18,6 +18,7 @@ def into_stages(placed: Iterable[tuple[Phase, int, Step]]) -> tuple[Stage, ...]:
     ordered = sorted(placed, key=lambda item: (item[0], item[1]))
     stages = []
     for (phase, _depth), members in groupby(ordered, key=lambda item: (item[0], item[1])):
-        unique = dict.fromkeys(step for _phase, _depth, step in members)
-        stages.append(Stage(phase=phase, steps=tuple(unique)))
+        # Several listeners of one group ask for the same drain.
+        unique = {(step.node, step.subject, step.sentence): step for _phase, _depth, step in members}
+        stages.append(Stage(phase=phase, steps=tuple(unique.values())))
     return tuple(stages)

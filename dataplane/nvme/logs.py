@@ -206,6 +206,15 @@ def effects_log(admin: dict[int, int], io: dict[int, int]) -> bytes:
     return bytes(raw)
 
 
+def feature_effects(of_controller: list[int], of_namespace: list[int]) -> bytes:
+    """Log 12h: which features are supported, and whose they are."""
+    raw = bytearray(1024)
+    for scope, features in ((EFFECT_CONTROLLER_SCOPE, of_controller), (EFFECT_NAMESPACE_SCOPE, of_namespace)):
+        for feature in features:
+            struct.pack_into("<I", raw, 4 * feature, EFFECT_SUPPORTED | scope)
+    return bytes(raw)
+
+
 def parse_effects_log(raw: Raw) -> tuple[dict[int, int], dict[int, int]]:
     """The (admin, I/O) effects of the opcodes that the controller supports."""
     tables = (struct.unpack_from("<256I", raw, base) for base in (0, 1024))

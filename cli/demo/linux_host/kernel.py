@@ -33,8 +33,8 @@ BASE_MODULES: Final = (
 _META_PACKAGE: Final = "linux-image-amd64"
 _DEPENDS: Final = re.compile(r"^\s*Depends:\s*(linux-image-\S+-amd64)\s*$", re.MULTILINE)
 _DOWNLOAD_TIMEOUT_S: Final = 600
-_PVH_ENTRY_NOTE: Final = struct.pack("<III", 4, 4, 18) + b"Xen\0"  # or 8 bytes long: see _boots_directly
-_PVH_ENTRY_NOTE_64: Final = struct.pack("<III", 4, 8, 18) + b"Xen\0"
+# Name size, size of the entry address (4 or 8 bytes), type, name.
+_PVH_ENTRY_NOTES: Final = tuple(struct.pack("<III", 4, size, 18) + b"Xen\0" for size in (4, 8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,4 +161,4 @@ def unpacked_image(image: bytes) -> bytes | None:
         kernel = lzma.LZMADecompressor(lzma.FORMAT_XZ).decompress(image[start : start + length])
     except lzma.LZMAError:
         return None
-    return kernel if _PVH_ENTRY_NOTE in kernel or _PVH_ENTRY_NOTE_64 in kernel else None
+    return kernel if any(note in kernel for note in _PVH_ENTRY_NOTES) else None

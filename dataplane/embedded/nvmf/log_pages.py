@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dataplane.embedded.nvmf.identify import FIRMWARE, optional_commands
-from dataplane.nvme.commands import NSID_ALL, AdminOp, Command, IoOp, LogId
+from dataplane.nvme.commands import NSID_ALL, AdminOp, Command, Feature, IoOp, LogId
 from dataplane.nvme.identify import ONCS_DATASET_MANAGEMENT, ONCS_WRITE_ZEROES
 from dataplane.nvme.logs import (
     EFFECT_CONTENT,
@@ -23,6 +23,7 @@ from dataplane.nvme.logs import (
     SmartLog,
     changed_namespaces,
     effects_log,
+    feature_effects,
     supported_logs,
 )
 from dataplane.nvme.status import NvmeError, Status
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 _LOGS = [
     LogId.SUPPORTED, LogId.ERROR, LogId.SMART, LogId.FIRMWARE_SLOT, LogId.CHANGED_NAMESPACES,
     LogId.COMMAND_EFFECTS,
+]  # fmt: skip
+_FEATURES = [
+    Feature.ARBITRATION, Feature.POWER_MANAGEMENT, Feature.TEMPERATURE_THRESHOLD,
+    Feature.VOLATILE_WRITE_CACHE, Feature.NUMBER_OF_QUEUES, Feature.INTERRUPT_COALESCING,
+    Feature.INTERRUPT_VECTOR, Feature.WRITE_ATOMICITY, Feature.ASYNC_EVENT, Feature.KEEP_ALIVE_TIMER,
+    Feature.HOST_BEHAVIOR, Feature.HOST_IDENTIFIER,
 ]  # fmt: skip
 _NOTICE_OF = {LogId.CHANGED_NAMESPACES: "namespace", LogId.ANA: "ana", LogId.DISCOVERY: "discovery"}
 
@@ -63,7 +70,9 @@ def _page(target: NvmfTarget, queue: TcpQueue, controller: Controller, log: int,
         if log == LogId.DISCOVERY:
             return target.discovery_log(controller.hostnqn, queue.local).pack()
         if log == LogId.SUPPORTED:
-            return supported_logs([LogId.SUPPORTED, LogId.DISCOVERY])
+            return supported_logs([LogId.SUPPORTED, LogId.DISCOVERY, LogId.FEATURE_EFFECTS])
+        if log == LogId.FEATURE_EFFECTS:
+            return feature_effects([Feature.KEEP_ALIVE_TIMER, Feature.ASYNC_EVENT], [])
         raise NvmeError(Status.INVALID_LOG_PAGE)
     match log:
         case LogId.ANA if controller.subsystem.ana_reporting:
@@ -80,7 +89,11 @@ def _page(target: NvmfTarget, queue: TcpQueue, controller: Controller, log: int,
             return FirmwareSlotLog(revision1=FIRMWARE).pack()
         case LogId.SUPPORTED:
             ana = [LogId.ANA] if controller.subsystem.ana_reporting else []
-            return supported_logs([*_LOGS, *ana])
+            return supported_logs([*_LOGS, LogId.FEATURE_EFFECTS, LogId.MI_EFFECTS, *ana])
+        case LogId.FEATURE_EFFECTS:
+            return feature_effects(_FEATURES, [Feature.ERROR_RECOVERY])
+        case LogId.MI_EFFECTS:
+            return bytes(4096)  # LPA promises the page; no NVMe-MI command is supported
     raise NvmeError(Status.INVALID_LOG_PAGE)
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 
 from dataplane.embedded.nvmf import admin, io
 from dataplane.embedded.nvmf.options import Address
+from dataplane.embedded.nvmf.outbox import Outbox
 from dataplane.nvme import pdu as wire
 from dataplane.nvme.commands import (
     SGL_IN_CAPSULE,
@@ -44,7 +45,6 @@ CONTROL_DATA_MAX = 8192  # in-capsule data of fabrics and admin commands, transp
 HPDA_MAX = 31
 PDU_OVERHEAD = 1024
 WRITE_BUFFER_BYTES = 1 << 20
-_JOIN_BELOW = 1 << 15  # copying a smaller payload costs less than one more system call
 _PLEN_OFFSET = 4
 _SGL_OFFSET = 8 + 24
 _SGL_TYPE_OFFSET = _SGL_OFFSET + 15
@@ -90,8 +90,7 @@ class TcpQueue(asyncio.BufferedProtocol):
         self._events: dict[int, Callable[[AsyncEvent], None]] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._parked: set[asyncio.Task[object]] = set()
-        self._out: list[Raw] = []
-        self._flush_planned = False
+        self._outbox: Outbox | None = None
         self._paused = False
         self._owed = 0  # bytes of the budget that are given back once the peer has read
         self._connect_timer: asyncio.TimerHandle | None = None
@@ -102,6 +101,7 @@ class TcpQueue(asyncio.BufferedProtocol):
         """asyncio: somebody connected."""
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._outbox = Outbox(self._transport, self._loop)
         self.local = _address(transport.get_extra_info("sockname"))
         self.peer = _address(transport.get_extra_info("peername"))
         self._connect_timer = self._loop.call_later(CONNECT_TIMEOUT_S, self.disconnect, "no Connect command came")
@@ -119,7 +119,8 @@ class TcpQueue(asyncio.BufferedProtocol):
         self._owed = 0
         self._transfers.clear()
         self._events.clear()
-        self._out.clear()
+        if self._outbox is not None:
+            self._outbox.clear()
         for task in list(self._parked):
             task.cancel()
         controller = self.controller
@@ -183,9 +184,9 @@ class TcpQueue(asyncio.BufferedProtocol):
 
     def _terminate(self, problem: PduError) -> None:
         log.warning("%s:%s broke the protocol: %s", self.peer.traddr, self.peer.trsvcid, problem)
-        if self._transport is None or self._transport.is_closing():
+        if self._transport is None or self._outbox is None or self._transport.is_closing():
             return
-        self._flush()
+        self._outbox.flush()
         self._transport.write(problem.term(from_host=False).pack())
         self._transport.close()
         # A peer that reads nothing must not keep the connection open by that.
@@ -212,8 +213,9 @@ class TcpQueue(asyncio.BufferedProtocol):
         self._initialized = True
         self._digests = pdu.digests
         self._alignment = (pdu.hpda + 1) * 4
-        self._send(IcResp(cpda=0, digests=pdu.digests, maxh2cdata=self.options.max_io_size).pack())
-        self._flush()
+        assert self._outbox is not None
+        self._outbox.send(IcResp(cpda=0, digests=pdu.digests, maxh2cdata=self.options.max_io_size).pack())
+        self._outbox.flush()
         self.reader.digests = pdu.digests
 
     # Commands in
@@ -278,8 +280,9 @@ class TcpQueue(asyncio.BufferedProtocol):
 
     def _send_r2t(self, command: Command) -> None:
         self._transfers[command.cid] = _Transfer(command)
-        self._send(wire.r2t(wire.R2T(command.cid, command.cid, 0, command.length), self._digests))
-        self._plan_flush()
+        assert self._outbox is not None
+        self._outbox.send(wire.r2t(wire.R2T(command.cid, command.cid, 0, command.length), self._digests))
+        self._outbox.plan()
 
     def _on_data(self, pdu: H2CData) -> None:
         transfer = self._transfers.get(pdu.ttag)
@@ -421,58 +424,31 @@ class TcpQueue(asyncio.BufferedProtocol):
             self._respond(command, status, answer)
 
     def _respond(self, command: Command, status: int, answer: admin.Answer) -> None:
+        outbox = self._outbox
+        assert outbox is not None
         if self._sq_size:
             self._sq_head = (self._sq_head + 1) % self._sq_size
         opcode = command.nsid if command.opcode == AdminOp.FABRICS else command.opcode
         done = False
         if not status and command.length and opcode & 3 == _TO_HOST:
             done = self.options.c2h_success and not answer.cdw0 and not answer.cdw1
-            self._send_data(command, answer.data, success=done)
+            outbox.send(*self._data_pdu(command, answer.data, success=done))
         if not done:
             completion = Completion(answer.cdw0, answer.cdw1, self._sq_head, 0, command.cid, status)
-            self._send(wire.capsule_resp(completion, self._digests))
+            outbox.send(wire.capsule_resp(completion, self._digests))
         if self._commands:
-            self._plan_flush()
+            outbox.plan()
         else:
-            self._flush()
+            outbox.flush()
 
-    def _send_data(self, command: Command, data: Raw, *, success: bool) -> None:
+    def _data_pdu(self, command: Command, data: Raw, *, success: bool) -> list[Raw]:
         size = len(data)
         if size > command.length:
             data = memoryview(data)[: command.length]
         elif size < command.length:
             data = bytes(data) + bytes(command.length - size)
         pdu = wire.C2HData(command.cid, 0, data, last=True, success=success)
-        self._out += wire.c2h_data(pdu, self._digests, self._alignment)
-
-    def _send(self, data: Raw) -> None:
-        self._out.append(data)
-
-    def _plan_flush(self) -> None:
-        if not self._flush_planned:
-            self._flush_planned = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        """Give what has gathered to the transport, small pieces together."""
-        self._flush_planned = False
-        transport, pieces = self._transport, self._out
-        if not pieces or transport is None:
-            return
-        self._out = []
-        if transport.is_closing():
-            return
-        small: list[Raw] = []
-        for piece in pieces:
-            if len(piece) < _JOIN_BELOW:
-                small.append(piece)
-                continue
-            if small:
-                transport.write(b"".join(small))
-                small = []
-            transport.write(piece)
-        if small:
-            transport.write(small[0] if len(small) == 1 else b"".join(small))
+        return wire.c2h_data(pdu, self._digests, self._alignment)
 
     def _give_back(self, size: int) -> None:
         if self._paused and not self.gone:
