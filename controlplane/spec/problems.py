@@ -183,7 +183,7 @@ def _one(error: ErrorDetails, source: Source, known_keys: dict[str, tuple[str, .
     if kind in _CODE_OF_CUSTOM:
         return Problem(
             code=_CODE_OF_CUSTOM[kind],
-            what=f"{name}: {error['msg']}",
+            what=f"{name}: {context['message']}",
             why=str(context.get("why", "")),
             remedy=str(context.get("remedy", "")),
             place=here,

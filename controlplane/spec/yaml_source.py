@@ -137,7 +137,8 @@ def _events(text: str, source: Source) -> Iterator[Event]:
         yield from yaml.parse(text, Loader=yaml.SafeLoader)
     except ReaderError as error:
         before = _BREAKS.split(text[: error.position])
-        _syntax(source, f"the character {error.character!r:.20} is not allowed in YAML", len(before), len(before[-1]) + 1)
+        said = f"the character {error.character!r:.20} is not allowed in YAML"
+        _syntax(source, said, len(before), len(before[-1]) + 1)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = " ".join(part for part in (error.context, error.problem) if part)
@@ -155,9 +156,7 @@ def _syntax(source: Source, said: str, line: int, column: int) -> None:
         why, remedy = "YAML does not allow tabs for indentation", "use blanks instead of the tab"
     elif "{" in quoted and ".." in quoted:
         remedy = "a pattern such as d{00..23} must stand in quotes here"
-    source.problems.append(
-        Problem(code="SPEC-001", what="this is not valid YAML", why=why, remedy=remedy, place=place)
-    )
+    source.problems.append(Problem(code="SPEC-001", what="this is not valid YAML", why=why, remedy=remedy, place=place))
     raise _StopReading
 
 
@@ -270,6 +269,13 @@ class _Composer:
 
     def _scalar(self, event: ScalarEvent) -> _Node:
         self._tag(event)
+        if any("\ud800" <= letter <= "\udfff" for letter in event.value):
+            self._problem(
+                "SPEC-020", event, "an escape stands for half a character",
+                "U+D800 to U+DFFF are halves of UTF-16 pairs, not characters",
+                "write the character itself, or its full escape \\U0001....",
+            )  # fmt: skip
+            return _Node("", self._place(event))
         plain = event.implicit[0] and event.style is None and event.tag is None
         return _Node(plain_scalar(event.value) if plain else event.value, self._place(event))
 

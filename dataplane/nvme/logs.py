@@ -7,6 +7,7 @@ must never keep a log, it only lays one out.  Source: NVMe base 2.0c section 5.1
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import ClassVar
@@ -192,7 +193,7 @@ EFFECT_NAMESPACE_SCOPE = 1 << 20
 EFFECT_CONTROLLER_SCOPE = 1 << 21
 
 
-def supported_logs(pages: list[int]) -> bytes:
+def supported_logs(pages: Sequence[int]) -> bytes:
     """Log 00h: one dword for each log identifier."""
     return struct.pack("<256I", *(int(page in pages) for page in range(256)))
 
@@ -206,7 +207,7 @@ def effects_log(admin: dict[int, int], io: dict[int, int]) -> bytes:
     return bytes(raw)
 
 
-def feature_effects(of_controller: list[int], of_namespace: list[int]) -> bytes:
+def feature_effects(of_controller: Sequence[int], of_namespace: Sequence[int]) -> bytes:
     """Log 12h: which features are supported, and whose they are."""
     raw = bytearray(1024)
     for scope, features in ((EFFECT_CONTROLLER_SCOPE, of_controller), (EFFECT_NAMESPACE_SCOPE, of_namespace)):

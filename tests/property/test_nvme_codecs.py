@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,11 +68,13 @@ def test_a_stream_gives_its_pdus_however_it_is_cut(
 def test_garbage_gives_pdus_or_an_error(pieces: list[bytes], agreed: p.Digests) -> None:
     reader = PduReader(p.CONTROLLER_RECEIVES, 8192)
     reader.digests = agreed
+    ended: PduError | None = None
     try:
         for piece in pieces:
             list(reader.feed(piece))
     except PduError as error:
-        assert len(error.term(from_host=False).pack()) <= p.TERM_MAX
+        ended = error
+    assert ended is None or len(ended.term(from_host=False).pack()) <= p.TERM_MAX
 
 
 @given(pdus, digests.filter(lambda d: d.header), st.data())
@@ -93,10 +97,8 @@ def test_parsers_of_untrusted_bytes_read_what_there_is(raw: bytes) -> None:
     IdentifyController.parse(raw)
     NamespaceIds.parse(raw)
     for parse in (AnaLog.parse, parse_report):
-        try:
+        with contextlib.suppress(ValueError):  # either a value or this error, both are right
             parse(raw)
-        except ValueError as error:
-            assert str(error)  # noqa: PT017  # either a value or this error, both are right
 
 
 @given(commands)

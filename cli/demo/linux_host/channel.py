@@ -34,7 +34,7 @@ def encode_script(number: int, timeout_s: float, script: str) -> bytes:
     return f"{number} {max(1, round(timeout_s))} {text}\n".encode()
 
 
-class BrokenFrame(ValueError):
+class FrameError(ValueError):
     """The guest sent a line that the grammar does not have in this place."""
 
 
@@ -48,7 +48,7 @@ class Reader:
     _number: int | None = None
 
     def feed(self, data: bytes) -> list[Ready | Answer]:
-        """Messages that ``data`` completes; raises ``BrokenFrame``."""
+        """Messages that ``data`` completes; raises ``FrameError``."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         messages = (self._line(line.decode("ascii", "replace")) for line in lines)
         return [message for message in messages if message is not None]
@@ -70,7 +70,7 @@ class Reader:
             case [text] if self._number is not None:
                 (self._out if self._err is None else self._err).append(text)
             case _:
-                raise BrokenFrame(line)
+                raise FrameError(line)
         return None
 
 

@@ -84,9 +84,5 @@ def _record(number: int, entry: Entry) -> Iterator[bytes]:
 
 def archive(entries: Iterable[Entry]) -> bytes:
     """The whole archive; folders must come before what stands in them (see ``with_parents``)."""
-    parts: list[bytes] = []
-    number = 0
-    for number, entry in enumerate(entries, start=1):  # noqa: B007 - the last number is used below
-        parts.extend(_record(number, entry))
-    parts.extend(_record(number + 1, Entry(name=_TRAILER, mode=0)))
-    return b"".join(parts)
+    complete = [*entries, Entry(name=_TRAILER, mode=0)]
+    return b"".join(part for number, entry in enumerate(complete, start=1) for part in _record(number, entry))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from controlplane.domain.errors import DeadlineExceeded, Ws7000Error
 
 
-class GuestFailed(Ws7000Error):
+class GuestError(Ws7000Error):
     """The guest stopped (HOST-001), or a command in it failed (HOST-003)."""
 
 
@@ -17,9 +17,9 @@ class GuestLate(DeadlineExceeded):
     """A command in the guest, or something waited for there, did not come in time (HOST-002)."""
 
 
-def stopped(log_tail: str) -> GuestFailed:
+def stopped(log_tail: str) -> GuestError:
     """The machine ended by itself: a kernel panic, or QEMU refused its command line."""
-    return GuestFailed(
+    return GuestError(
         "HOST-001",
         "the virtual Linux host stopped",
         why=log_tail or "it wrote no log",
@@ -37,9 +37,9 @@ def late(what: str, timeout_s: float, log_tail: str) -> GuestLate:
     )
 
 
-def command_failed(command: str, status: int, text: str) -> GuestFailed:
+def command_failed(command: str, status: int, text: str) -> GuestError:
     """``text`` is what the command wrote, its standard error first."""
-    return GuestFailed(
+    return GuestError(
         "HOST-003",
         f"a command in the virtual Linux host ended with status {status}",
         why=text,

@@ -36,7 +36,7 @@ def shared_libraries(program: Path) -> tuple[Path, ...]:
 def build(pieces: Pieces, *, modules: Iterable[str] = (), files: Iterable[Path] = ()) -> bytes:
     """The archive; ``modules`` are loaded at boot after the base ones, ``files`` copied to their own paths.
 
-    Raises ``NoSuchModule`` for a module the kernel lacks and ``OSError`` for a file that cannot be read.
+    Raises ``NoSuchModuleError`` for a module the kernel lacks and ``OSError`` for a file that cannot be read.
     """
     return cpio.archive(cpio.with_parents(_entries(pieces, tuple(modules), tuple(files))))
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from cli.demo.linux_host.modules import ModuleFolder, NoSuchModule
+from cli.demo.linux_host.modules import ModuleFolder, NoSuchModuleError
 
 BASE_MODULES: Final = (
     "virtio_pci",
@@ -87,7 +87,7 @@ def kernels_below(root: Path, modules: tuple[str, ...]) -> list[Kernel]:
         try:
             folder = ModuleFolder.open(root / "lib" / "modules" / version)
             folder.in_loading_order(modules)
-        except (OSError, NoSuchModule):
+        except (OSError, NoSuchModuleError):
             continue
         if os.access(image, os.R_OK):  # some distributions let only root read it
             usable.append(Kernel(version, image, folder))

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,8 +25,7 @@ _LOG_TAIL_BYTES: Final = 4096
 # panic=-1 with -no-reboot turns a kernel panic into the end of the process, which the reader of the socket sees
 # at once.  The self-tests of the ciphers and mitigations cost much under emulation and protect nobody here.
 _KERNEL_LINE: Final = (
-    "console=ttyS0 quiet panic=-1 nokaslr mitigations=off cryptomgr.notests random.trust_cpu=on "
-    "nvme_core.multipath=Y"
+    "console=ttyS0 quiet panic=-1 nokaslr mitigations=off cryptomgr.notests random.trust_cpu=on nvme_core.multipath=Y"
 )
 
 
@@ -45,13 +43,14 @@ class Machine:
     """A running guest; ``socket`` is the other end of its command port.  Close it, or use it in ``with``."""
 
     def __init__(self, pieces: Pieces, shape: Shape) -> None:
-        """Start QEMU; raises ``OSError`` or ``NoSuchModule`` where the image cannot be made."""
+        """Start QEMU; raises ``OSError`` or ``NoSuchModuleError`` where the image cannot be made."""
         self._folder = tempfile.TemporaryDirectory(prefix="ws7000-host-")
+        self.socket, theirs = socket.socketpair()
         try:
-            self.socket, theirs = socket.socketpair()
             with theirs:
                 self._process = self._start(pieces, shape, theirs)
         except BaseException:
+            self.socket.close()
             self._folder.cleanup()
             raise
 
@@ -97,7 +96,7 @@ class Machine:
             self._folder.cleanup()
 
 
-def _command_line(qemu: Path, shape: Shape, work: Path, kernel: Path, port_fd: int) -> Iterable[str]:
+def _command_line(qemu: Path, shape: Shape, work: Path, kernel: Path, port_fd: int) -> list[str]:
     arguments = [
         "-nodefaults -no-user-config -display none -no-reboot -machine q35 -cpu max",
         "-accel tcg,thread=multi" if shape.cpus > 1 else "-accel tcg",

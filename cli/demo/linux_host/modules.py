@@ -20,7 +20,7 @@ _DEPENDS: Final = b"\0depends="
 _ENDINGS: Final = ("", ".xz", ".gz")
 
 
-class NoSuchModule(LookupError):
+class NoSuchModuleError(LookupError):
     """The kernel's folder holds no module of this name that can be read, and none is built in."""
 
 
@@ -44,7 +44,7 @@ class Module:
 
 def plain(name: str) -> str:
     """The name as /proc/modules shows it: ``kernel/drivers/nvme/host/nvme-tcp.ko`` -> ``nvme_tcp``."""
-    return name.rsplit("/", 1)[-1].split(".ko")[0].replace("-", "_")
+    return name.rsplit("/", 1)[-1].split(".ko", maxsplit=1)[0].replace("-", "_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,16 @@ class ModuleFolder:
         return cls(folder, {plain(path): path for path in listed}, frozenset(map(plain, built_in)))
 
     def read(self, name: str) -> Module:
-        """One module, unpacked; raises ``NoSuchModule``."""
+        """One module, unpacked; raises ``NoSuchModuleError``."""
         path = self.paths.get(plain(name))
         for ending in _ENDINGS if path else ():
             file = self.folder / f"{path}{ending}"
             if file.is_file():
                 return Module(plain(name), _unpack(file.read_bytes(), ending))
-        raise NoSuchModule(plain(name))
+        raise NoSuchModuleError(plain(name))
 
     def in_loading_order(self, wanted: Iterable[str]) -> tuple[Module, ...]:
-        """The wanted modules and what they need, each once, each after its needs; raises ``NoSuchModule``."""
+        """The wanted modules and what they need, each once, each after its needs; raises ``NoSuchModuleError``."""
         ordered: dict[str, Module] = {}
         for name in wanted:
             self._place(plain(name), ordered)

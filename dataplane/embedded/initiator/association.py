@@ -48,6 +48,7 @@ class TimeoutAction(Enum):
 class AssociationOptions:
     """Who connects to what.  ``hostid`` are 16 bytes; times are seconds, an I/O timeout of None never expires.
 
+    ``connect_timeout_s`` is for the TCP connection, ``fabrics_timeout_s`` for Connect where it is to differ.
     ``io_queues`` 0 makes an association without I/O, as discovery needs.
     """
 
@@ -58,7 +59,8 @@ class AssociationOptions:
     io_queues: int = 1
     io_entries: int = 128
     keep_alive_ms: int = 10_000
-    connect_timeout_s: float = 10.0
+    connect_timeout_s: float = 5.0
+    fabrics_timeout_s: float | None = None
     admin_timeout_s: float | None = 30.0
     io_timeout_s: float | None = None
     timeout_action: TimeoutAction = TimeoutAction.RESET
@@ -82,17 +84,19 @@ class Association:
         self.capabilities = Capabilities()
         self.identity = IdentifyController()
         self.max_transfer = ADMIN_MAX_DATA
+        self.admin_transfer = ADMIN_MAX_DATA
         self.queues: list[Connection] = []
         self._admin: Connection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- commands
 
-    async def admin(self, command: Command, data: Raw = b"", *, read_size: int = 0) -> Reply:
-        """An admin command, whatever its status; raises ``TransportLost``."""
+    async def admin(self, command: Command, data: Raw = b"", *, read_size: int = 0, patient: bool = False) -> Reply:
+        """An admin command, whatever its status; raises ``TransportLost``.  ``patient``: without a deadline."""
         if self._admin is None:
             raise TransportLost(self.lost or "not connected")
-        return await self._admin.execute(command, data, read_size=read_size, timeout_s=self.options.admin_timeout_s)
+        timeout = None if patient else self.options.admin_timeout_s
+        return await self._admin.execute(command, data, read_size=read_size, timeout_s=timeout)
 
     async def io(self, command: Command, data: Raw = b"", *, read_size: int = 0) -> Reply:
         """An I/O command on the least busy queue, whatever its status; raises ``TransportLost``."""
@@ -108,8 +112,8 @@ class Association:
         """``size`` bytes (rounded up to a multiple of 4) of a log page; raises ``NvmeError``, ``TransportLost``."""
         size = (size + 3) & ~3
         parts: list[bytes] = []
-        for offset in range(0, size, self.max_transfer):
-            part = min(size - offset, self.max_transfer)
+        for offset in range(0, size, self.admin_transfer):
+            part = min(size - offset, self.admin_transfer)
             reply = await self.admin(commands.get_log_page(log, part, nsid=nsid, offset=offset), read_size=part)
             parts.append(bytes(reply.check(part)))
         return b"".join(parts)
@@ -130,7 +134,7 @@ class Association:
         await self._enable()
         self.identity = IdentifyController.parse(await self.identify(Cns.CONTROLLER))
         mdts = (4096 << self.capabilities.page_min) << self.identity.mdts if self.identity.mdts else TRANSFER_MAX
-        self.max_transfer = min(mdts, ADMIN_MAX_DATA)
+        self.admin_transfer = min(mdts, ADMIN_MAX_DATA)
         if options.io_queues:
             await self._open_queues(min(mdts, TRANSFER_MAX))
         wanted = EVENTS & self.identity.oaes
@@ -147,7 +151,9 @@ class Association:
         kato = self.options.keep_alive_ms if qid == 0 else 0
         data = ConnectData(self.options.hostid, cntlid, self.options.subnqn, self.options.hostnqn)
         reply = await queue.execute(
-            fabrics.connect(qid, entries, kato), data.pack(), timeout_s=self.options.connect_timeout_s
+            fabrics.connect(qid, entries, kato),
+            data.pack(),
+            timeout_s=self.options.fabrics_timeout_s or self.options.connect_timeout_s,
         )
         reply.check()
         if reply.completion.cdw0 >> 16:

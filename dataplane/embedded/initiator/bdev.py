@@ -32,9 +32,7 @@ class NvmeBdev(Bdev):
     __slots__ = ("multipath", "namespace")
     product_name = "NVMe disk"
 
-    def __init__(
-        self, name: str, namespace: HostNamespace, uuid: str | None, multipath: MultipathOptions
-    ) -> None:
+    def __init__(self, name: str, namespace: HostNamespace, uuid: str | None, multipath: MultipathOptions) -> None:
         super().__init__(name, namespace.block_size, namespace.num_blocks, uuid)
         self.namespace = namespace
         self.multipath = multipath

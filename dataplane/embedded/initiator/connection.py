@@ -14,6 +14,7 @@ Source: NVMe/TCP Transport 1.0c sections 3.3 (data transfer), 3.4 (connection), 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -388,7 +389,8 @@ async def open_connection(endpoint: Endpoint, entries: int, max_data: int, timeo
         await _close_all(made)
         raise TransportLost(f"{endpoint} did not answer within {timeout_s:g} s") from None
     except OSError as error:
-        raise TransportLost(f"cannot connect to {endpoint}: {error.strerror or error}") from error
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise TransportLost(f"cannot connect to {endpoint}: {why}") from error
     except BaseException:
         await _close_all(made)
         raise

@@ -127,6 +127,11 @@ class Controller:
         self._apply(Event.RESET)
         return 0 if await outcome else errno.EPERM
 
+    def leave_address(self) -> None:
+        """Give up the address in use for the next one; only where there is a next one."""
+        self.addresses = self.addresses[1:]
+        self._apply(Event.RESET)
+
     async def delete(self) -> None:
         """Disconnect for good."""
         self._apply(Event.DELETE)

@@ -131,34 +131,39 @@ def _current(namespace: HostNamespace, index: int) -> bool:
     return index == (namespace.cursor.current if namespace.cursor.current in best else best[0])
 
 
-def health_json(identity: IdentifyController, traddr: str, page: SmartLog, raw: bytes) -> list[tuple[str, object]]:
-    """``bdev_nvme_get_controller_health_info``, as pairs: SPDK repeats a key for every temperature sensor."""
-    pairs: list[tuple[str, object]] = [
-        ("model_number", identity.mn.strip()),
-        ("serial_number", identity.sn.strip()),
-        ("firmware_revision", identity.fr.strip()),
-        ("traddr", traddr),
-        ("critical_warning", page.critical_warning),
-        ("temperature_celsius", _celsius(page.temperature)),
-        ("available_spare_percentage", page.available_spare),
-        ("available_spare_threshold_percentage", page.spare_threshold),
-        ("percentage_used", page.percentage_used),
-        ("data_units_read", page.data_units_read),
-        ("data_units_written", page.data_units_written),
-        ("host_read_commands", page.host_reads),
-        ("host_write_commands", page.host_writes),
-        ("controller_busy_time", page.controller_busy_minutes),
-        ("power_cycles", page.power_cycles),
-        ("power_on_hours", page.power_on_hours),
-        ("unsafe_shutdowns", page.unsafe_shutdowns),
-        ("media_errors", page.media_errors),
-        ("num_err_log_entries", page.error_entries),
-        ("warning_temperature_time_minutes", int.from_bytes(raw[192:196], "little")),
-        ("critical_composite_temperature_time_minutes", int.from_bytes(raw[196:200], "little")),
-    ]
+def health_json(identity: IdentifyController, traddr: str, page: SmartLog, raw: bytes) -> dict[str, object]:
+    """``bdev_nvme_get_controller_health_info``; ``raw`` is the page that ``page`` was read from.
+
+    SPDK repeats the key of the temperature sensors; what a JSON reader makes of that, the last one, stands here.
+    """
+    shown: dict[str, object] = {
+        "model_number": identity.mn.strip(),
+        "serial_number": identity.sn.strip(),
+        "firmware_revision": identity.fr.strip(),
+        "traddr": traddr,
+        "critical_warning": page.critical_warning,
+        "temperature_celsius": _celsius(page.temperature),
+        "available_spare_percentage": page.available_spare,
+        "available_spare_threshold_percentage": page.spare_threshold,
+        "percentage_used": page.percentage_used,
+        "data_units_read": page.data_units_read,
+        "data_units_written": page.data_units_written,
+        "host_read_commands": page.host_reads,
+        "host_write_commands": page.host_writes,
+        "controller_busy_time": page.controller_busy_minutes,
+        "power_cycles": page.power_cycles,
+        "power_on_hours": page.power_on_hours,
+        "unsafe_shutdowns": page.unsafe_shutdowns,
+        "media_errors": page.media_errors,
+        "num_err_log_entries": page.error_entries,
+        "warning_temperature_time_minutes": int.from_bytes(raw[192:196], "little"),
+        "critical_composite_temperature_time_minutes": int.from_bytes(raw[196:200], "little"),
+    }
     sensors: Sequence[int] = [int.from_bytes(raw[at : at + 2], "little") for at in range(200, 216, 2)]
-    pairs += [("temperature_sensor_celsius", _celsius(kelvin)) for kelvin in sensors if kelvin]
-    return pairs
+    for kelvin in sensors:
+        if kelvin:
+            shown["temperature_sensor_celsius"] = _celsius(kelvin)
+    return shown
 
 
 def _celsius(kelvin: int) -> int:

@@ -167,9 +167,7 @@ class NvmeModule:
 
     def config(self) -> list[dict[str, object]]:
         """The calls that bring all of this about again."""
-        calls: list[dict[str, object]] = [
-            {"method": "bdev_nvme_set_options", "params": self.options.to_json()}
-        ]
+        calls: list[dict[str, object]] = [{"method": "bdev_nvme_set_options", "params": self.options.to_json()}]
         for group in self.groups.values():
             for controller in group.controllers:
                 request = group.requests[controller]
@@ -236,9 +234,7 @@ class NvmeModule:
 
     def _group(self, request: AttachRequest) -> Group:
         selection = request.multipath_opts.selection(failback=not self.options.disable_auto_failback)
-        subsystem = Subsystem(
-            self._association(request), request.loss, selection, self.options.bdev_retry_count
-        )
+        subsystem = Subsystem(self._association(request), request.loss, selection, self.options.bdev_retry_count)
         group = Group(request.name, request, subsystem)
         subsystem.on_added = partial(self._namespace_added, group)
         subsystem.on_removed = partial(self._namespace_removed, group)

@@ -98,7 +98,7 @@ class NvmeOptions:
     rdma_umr_per_io: bool = False
     tcp_connect_timeout_ms: int = 0
     enable_flush: bool = False
-    multipath_opts: MultipathOptions = MultipathOptions()  # noqa: RUF009 - frozen
+    multipath_opts: MultipathOptions = MultipathOptions()
 
     def merge(self, given: Mapping[str, Any]) -> Self:
         """With the members that a call gave; raises ValueError when they do not go together."""

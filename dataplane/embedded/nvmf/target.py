@@ -112,6 +112,7 @@ class NvmfTarget:
         self.completed_io = 0
         self._generation = 0
         self._ports: dict[tuple[str, str, str, str], _Port] = {}
+        self._listen_lock = asyncio.Lock()
         self._hooks: dict[int, tuple[Bdev, object]] = {}
         discovery = Subsystem(DISCOVERY_NQN, SubsystemOptions(max_namespaces=0), discovery=True)
         discovery.allow_any_host = True
@@ -275,7 +276,9 @@ class NvmfTarget:
         async with subsystem.paused():
             if subsystem.find_listener(address) is not None:
                 raise TargetError("the listener exists already")
-            await self._listen(address)
+            # Pipelined calls for several subsystems share one port: only the first of them opens it.
+            async with self._listen_lock:
+                await self._listen(address)
             try:
                 subsystem.add_listener(address, state, sock_impl=sock_impl)
             except TargetError:
