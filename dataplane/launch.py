@@ -68,9 +68,7 @@ class EngineProcess:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(
-        cls, kind: EngineKind, socket: Path, *, core: int = 0, memory_mib: int = SPDK_MEMORY_MIB
-    ) -> Self:
+    def start(cls, kind: EngineKind, socket: Path, *, core: int = 0, memory_mib: int = SPDK_MEMORY_MIB) -> Self:
         """Start an engine; it may not answer yet (see ``ready``)."""
         log = socket.with_suffix(".log")
         with log.open("ab") as out:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Final, Literal, NoReturn
 
 from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from controlplane.domain import names
@@ -29,7 +30,7 @@ _LONG: Final = 40
 
 def fail(kind: str, message: str, why: str, remedy: str) -> NoReturn:
     """Raise the error of one value; ``message`` is a clause that follows the path of the key."""
-    raise PydanticCustomError(kind, "{message}", {"message": message, "why": why, "remedy": remedy})  # type: ignore[misc]
+    raise PydanticCustomError(kind, "{message}", {"message": message, "why": why, "remedy": remedy})
 
 
 def _named(kind: str, check: Callable[[str], str], remedy: str) -> AfterValidator:
@@ -42,8 +43,8 @@ def _named(kind: str, check: Callable[[str], str], remedy: str) -> AfterValidato
     return AfterValidator(run)
 
 
-def _quantity(parse: Callable[[str], int], word: str, example: str) -> Callable[[Any], int]:
-    def run(value: Any) -> int:
+def _quantity(parse: Callable[[str], int], word: str, example: str) -> Callable[[object], int]:
+    def run(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, str):
             remedy = f"write the unit too, as in {example}"
             fail("ws_quantity", f"{shown(value)} is not a {word}", f"a {word} is a number with its unit", remedy)
@@ -98,7 +99,7 @@ def _chunk(amount: int) -> int:
     return amount
 
 
-def _cores(value: Any) -> list[int]:
+def _cores(value: object) -> list[int]:
     if not isinstance(value, list):
         fail("ws_type", f"{shown(value)} stands where a list belongs", "cores is a list", 'write [1, 2] or ["1-8"]')
     found: list[int] = []
@@ -112,15 +113,15 @@ def _cores(value: Any) -> list[int]:
         if not 0 <= first <= last < limits.CORES.value:
             why = f"cores run from 0 to {limits.CORES.value - 1}, and ranges upwards ({limits.CORES.source})"
             fail("ws_range", f"{shown(item)} is out of range", why, "see lscpu for the cores of the node")
-        found += range(first, last + 1)
-    twice = sorted({core for core in found if found.count(core) > 1})
-    if twice:
-        fail("ws_range", f"core {twice[0]} is given twice", "a core polls for one reactor", "name each core once")
+        for core in range(first, last + 1):
+            if core in found:
+                fail("ws_range", f"core {core} is given twice", "a core runs one reactor", "name each core once")
+            found.append(core)
     return found
 
 
-def _whole(pattern: re.Pattern[str], low: int, high: int, example: str, word: str) -> Callable[[Any], int]:
-    def run(value: Any) -> int:
+def _whole(pattern: re.Pattern[str], low: int, high: int, example: str, word: str) -> Callable[[object], int]:
+    def run(value: object) -> int:
         found = pattern.fullmatch(value) if isinstance(value, str) else None
         if not found:
             why = f"a {word} is a whole number with its unit"
@@ -132,11 +133,11 @@ def _whole(pattern: re.Pattern[str], low: int, high: int, example: str, word: st
     return run
 
 
-def _one_or_more(value: Any) -> Any:
+def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _pool_drives(value: Any) -> Any:
+def _pool_drives(value: object) -> object:
     """``all`` is kept as the one-entry list [``all``]; no drive can have that name, so nothing is lost."""
     if isinstance(value, str) and value != "all":
         remedy = nearest(value, ["all"]) or f"put it in brackets: [{value[:_LONG]}]"
@@ -153,9 +154,10 @@ def _quorum(value: int) -> int:
     return value
 
 
-def bounded(low: int, high: int) -> Any:
+def bounded(low: int, high: int) -> FieldInfo:
     """A whole number from ``low`` to ``high``."""
-    return Field(ge=low, le=high)
+    bounds: FieldInfo = Field(ge=low, le=high)
+    return bounds
 
 
 Name = Annotated[

@@ -7,7 +7,7 @@ nothing is converted from one type to another, and no value is looked at twice h
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -152,7 +152,7 @@ class NetworkSpec(_Keys):
     classes: list[ClassSpec] | None = Field(None, description="Classes; default: those of the profile.")
 
 
-def _ha(value: Any) -> Any:
+def _ha(value: object) -> object:
     if isinstance(value, str):
         if value == "none":
             return None

@@ -199,6 +199,7 @@ class _Composer:
 
     def _place(self, event: Event) -> Place:
         mark = event.start_mark
+        assert mark is not None, "the parser marks every event of a text"
         return Place(file=self.source.file, line=mark.line + 1, column=mark.column + 1)
 
     def _problem(self, code: str, event: Event, what: str, why: str, remedy: str) -> None:

@@ -1,6 +1,6 @@
 """What can go wrong with a guest once everything it needs is there.
 
-Why apart from ``missing``: a missing program is an answer that a caller plans for (a demo goes on without the
+Why apart from ``pieces.Missing``: a missing program is an answer that a caller plans for (a demo goes on without the
 Linux host, a test names why it is skipped); these are failures of something that should have worked.
 """
 

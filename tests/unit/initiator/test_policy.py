@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dataplane.embedded.initiator.policy import (
     Attempt,
@@ -17,6 +19,7 @@ from dataplane.embedded.initiator.policy import (
     judge,
     judge_no_path,
     retry_pause_s,
+    usable,
 )
 from dataplane.nvme.logs import AnaState
 from dataplane.nvme.status import Status
@@ -137,3 +140,27 @@ def test_pauses_grow_and_stay_bounded() -> None:
     pauses = [retry_pause_s(count) for count in range(1, 40)]
     assert pauses == sorted(pauses)
     assert 0 < pauses[0] < pauses[-1] <= 0.1
+
+
+VIEWS = st.builds(
+    View,
+    ana=st.sampled_from(AnaState),
+    connected=st.booleans(),
+    present=st.booleans(),
+    in_flight=st.integers(0, 9),
+)
+SELECTIONS = st.builds(Selection, st.sampled_from(Spread), st.integers(1, 3), st.booleans())
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(VIEWS, max_size=5), min_size=1, max_size=12), SELECTIONS)
+def test_whatever_changes_in_between_only_the_best_paths_are_taken(rounds: list[list[View]], how: Selection) -> None:
+    cursor = Cursor()
+    for paths in rounds:
+        index = choose(paths, cursor, how)
+        if index is None:
+            assert not any(usable(path) for path in paths)
+            continue
+        assert usable(paths[index])
+        if paths[index].ana is AnaState.NON_OPTIMIZED:
+            assert not any(usable(path) and path.ana is AnaState.OPTIMIZED for path in paths)

@@ -1,0 +1,144 @@
+"""A whole array on one machine: a shelf process and one engine per node, around a folder.
+
+The lab knows processes and files; what the array is comes from array.yaml in the folder, and making it so is
+the reconciler's work.  It ends only processes it started.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import tempfile
+from contextlib import AbstractContextManager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from controlplane.spec.load import load
+
+from controlplane.domain.desired import Array
+from controlplane.reconcile import shelf
+from dataplane.launch import EngineKind, EngineProcess
+from dataplane.rpc.session import Session
+
+_SPDK_FILE_MIB = 256
+SUBSYSTEM = "default"
+
+ARRAY_YAML = """\
+# The demo array: one shelf of {drives} drives that are files, two nodes that both reach them.
+apiVersion: ws7000/v1
+kind: Array
+name: demo
+
+nodes:
+  - name: a
+    rpc: {folder}/a.sock
+    ports: [{{transport: tcp, address: 127.0.0.1, service: {port_a}}}]
+  - name: b
+    rpc: {folder}/b.sock
+    ports: [{{transport: tcp, address: 127.0.0.1, service: {port_b}}}]
+
+shelf: {{address: 127.0.0.1, service: {port_shelf}}}
+drives:
+  - file: {folder}/drives/d{{00..{last:02}}}.img
+    size: {drive_size}
+
+pools:
+  - name: fast
+    drives: ["d{{00..{half_last:02}}}"]
+  - name: safe
+    drives: ["d{{{half:02}..{last:02}}}"]
+    protection: mirror
+
+hosts:
+  - name: gpu1
+    nqn: nqn.2014-08.org.nvmexpress:uuid:7f1c9a52-11d3-4c53-9c0e-5a1f0c2b0001
+  - name: gpu2
+    nqn: nqn.2014-08.org.nvmexpress:uuid:7f1c9a52-11d3-4c53-9c0e-5a1f0c2b0002
+
+volumes:
+  - {{name: weights, size: 96MiB, pool: fast, home: a, hosts: [gpu1]}}
+  - {{name: checkpoint, size: 32MiB, pool: safe, home: b, hosts: [gpu1]}}
+  - {{name: scratch, size: 1MiB, pool: fast, home: a, hosts: [gpu1, gpu2]}}
+ha: none
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports that nobody listens on now."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+class Lab(AbstractContextManager["Lab"]):
+    """Start it with ``with``; ``keep`` leaves processes and folder behind."""
+
+    def __init__(self, kind: EngineKind, *, folder: Path | None = None, drives: int = 24, keep: bool = False) -> None:
+        self.kind = kind
+        self.keep = keep
+        self._own_folder = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="ws7000-demo-"))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.engines: dict[str, EngineProcess] = {}
+        self.spec = self.folder / "array.yaml"
+        self.state = self.folder / "state"
+        port_a, port_b, port_shelf = free_ports(3)
+        self.spec.write_text(
+            ARRAY_YAML.format(
+                folder=self.folder,
+                port_a=port_a,
+                port_b=port_b,
+                port_shelf=port_shelf,
+                drives=drives,
+                half=drives // 2,
+                half_last=drives // 2 - 1,
+                last=drives - 1,
+                drive_size="64MiB",
+            ),
+            encoding="utf-8",
+        )
+        self.array: Array = load(self.spec).array
+
+    def __enter__(self) -> Self:
+        """Create the files, start the three engines at once, and let the shelf export."""
+        try:
+            shelf.prepare_files(self.array)
+            for number, name in enumerate(("shelf", *(node.name for node in self.array.nodes))):
+                self.start_engine(name, core=number)
+            for engine in self.engines.values():
+                engine.ready()
+            with Session(str(self.engines["shelf"].socket), node="shelf") as session:
+                shelf.serve(self.array, session)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def start_engine(self, name: str, *, core: int = 0) -> EngineProcess:
+        """Start (or start again) the engine called ``name``; it is empty then."""
+        import os
+
+        usable = sorted(os.sched_getaffinity(0))
+        engine = EngineProcess.start(
+            self.kind,
+            self.folder / f"{name}.sock",
+            core=usable[core % len(usable)],
+            memory_mib=_SPDK_FILE_MIB * 2,
+        )
+        self.engines[name] = engine
+        return engine
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.keep:
+            self._end()
+
+    def _end(self) -> None:
+        for engine in reversed(list(self.engines.values())):
+            engine.stop()
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
