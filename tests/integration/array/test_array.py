@@ -1,0 +1,215 @@
+"""The array as its users meet it: real processes, a real NVMe/TCP host, real bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import replace
+
+import pytest
+from small_lab import HOSTS, MIB, SmallLab, host_id
+
+from controlplane.domain.desired import Array, Volume
+from controlplane.domain.errors import PartlyApplied, Refused, Unreachable
+from controlplane.domain.image import NodeImage
+from controlplane.domain.state import State
+from controlplane.planner.plan import Consent
+from controlplane.reconcile.apply import Progress
+from dataplane.embedded.initiator.host import Host
+from dataplane.nvme.status import NvmeError
+
+STEP = 64 * 1024
+
+
+def block(seed: str, offset: int) -> bytes:
+    return hashlib.shake_128(f"{seed}/{offset}".encode()).digest(STEP)
+
+
+async def fill(lab: SmallLab, state: State, name: str, seed: str) -> None:
+    async with Host(HOSTS["h1"], host_id(HOSTS["h1"])) as host:
+        connection = await host.connect(lab.nqn, lab.paths)
+        namespace = connection.namespace(state.volumes[name].nsid)
+        for offset in range(0, state.volumes[name].provisioned_bytes, STEP):
+            await namespace.write(offset // namespace.block_size, block(seed, offset))
+        await namespace.flush()
+
+
+async def contents(lab: SmallLab, state: State, name: str) -> list[bytes]:
+    async with Host(HOSTS["h1"], host_id(HOSTS["h1"])) as host:
+        connection = await host.connect(lab.nqn, lab.paths)
+        namespace = connection.namespace(state.volumes[name].nsid)
+        size = namespace.block_size
+        return [
+            bytes(await namespace.read(offset // size, STEP // size))
+            for offset in range(0, state.volumes[name].provisioned_bytes, STEP)
+        ]
+
+
+def expected(state: State, name: str, seed: str) -> list[bytes]:
+    return [block(seed, offset) for offset in range(0, state.volumes[name].provisioned_bytes, STEP)]
+
+
+def test_apply_then_nothing_to_do_and_both_nodes_agree(lab: SmallLab) -> None:
+    with lab.reconciler() as reconciler:
+        _view, proposal = reconciler.propose()
+        assert "export vol-wide" in "\n".join(step.sentence for step in proposal.plan.steps)
+        assert reconciler.apply().changed
+        assert not reconciler.apply().changed
+        view = reconciler.look()
+    a, b = view.seen["a"], view.seen["b"]
+    assert isinstance(a, NodeImage)
+    assert isinstance(b, NodeImage)
+    assert a.subsystems[lab.nqn].namespaces == b.subsystems[lab.nqn].namespaces
+    assert a.subsystems[lab.nqn].serial == b.subsystems[lab.nqn].serial
+    assert a.raids == b.raids
+
+
+def test_data_survives_a_switchover_and_a_restart_of_each_engine(lab: SmallLab) -> None:
+    with lab.reconciler() as reconciler:
+        state = reconciler.apply().state
+        for name in ("wide", "safe", "both"):
+            asyncio.run(fill(lab, state, name, name))
+        reconciler.switchover("b")
+        for name in ("wide", "safe", "both"):
+            assert asyncio.run(contents(lab, state, name)) == expected(state, name, name)
+        for node in ("a", "b"):
+            lab.restart(node)
+            assert reconciler.apply().changed
+        for name in ("wide", "safe", "both"):
+            assert asyncio.run(contents(lab, state, name)) == expected(state, name, name)
+
+
+def test_a_switchover_under_load_costs_no_error_and_no_write(lab: SmallLab) -> None:
+    with lab.reconciler() as reconciler:
+        state = reconciler.apply().state
+        nsid = state.volumes["wide"].nsid
+
+        async def scenario() -> tuple[int, int]:
+            async with Host(HOSTS["h1"], host_id(HOSTS["h1"])) as host:
+                connection = await host.connect(lab.nqn, lab.paths)
+                namespace = connection.namespace(nsid)
+                latest: dict[int, str] = {}
+                stop = asyncio.Event()
+
+                async def writer(lane: int) -> None:
+                    turn = 0
+                    while not stop.is_set():
+                        offset = (lane + 8 * (turn % 12)) * STEP
+                        latest[offset] = f"{lane}/{turn}"
+                        await namespace.write(offset // namespace.block_size, block(latest[offset], offset))
+                        turn += 1
+
+                writers = [asyncio.create_task(writer(lane)) for lane in range(8)]
+                for to in ("b", "a", "home"):
+                    await asyncio.to_thread(reconciler.switchover, to)
+                stop.set()
+                await asyncio.gather(*writers)
+                wrong = 0
+                for offset, seed in latest.items():
+                    got = await namespace.read(offset // namespace.block_size, STEP // namespace.block_size)
+                    wrong += bytes(got) != block(seed, offset)
+                return wrong, connection.counters.failed
+
+        assert asyncio.run(scenario()) == (0, 0)
+
+
+def test_a_new_volume_on_a_deleted_ones_slices_reads_zeroes(lab: SmallLab) -> None:
+    with lab.reconciler() as reconciler:
+        state = reconciler.apply().state
+        asyncio.run(fill(lab, state, "wide", "secret"))
+        old = set(state.volumes["wide"].slices)
+    free = 4 * 15 - 1
+    others = tuple(v for v in lab.array.volumes if v.name != "wide")
+    big = Volume(name="next", size_bytes=free * MIB, pool="fast", home="b", hosts=("h1",))
+    wanted = replace(lab.array, volumes=(*others, big))
+    with lab.reconciler(wanted) as reconciler:
+        with pytest.raises(Refused) as caught:
+            reconciler.apply()
+        assert caught.value.code == "PLAN-011"
+        state = reconciler.apply(Consent(names=frozenset({"wide"}))).state
+        assert old <= set(state.volumes["next"].slices)
+        assert not any(map(any, asyncio.run(contents(lab, state, "next"))))
+
+
+def test_hosts_see_only_what_is_theirs(lab: SmallLab) -> None:
+    with lab.reconciler() as reconciler:
+        state = reconciler.apply().state
+
+    async def seen_by(name: str) -> set[int]:
+        async with Host(HOSTS[name], host_id(HOSTS[name])) as host:
+            return set((await host.connect(lab.nqn, lab.paths)).namespaces)
+
+    everything = {v.nsid for v in state.volumes.values()}
+    assert asyncio.run(seen_by("h1")) == everything
+    assert asyncio.run(seen_by("h2")) == {state.volumes["both"].nsid}
+
+    async def stranger() -> None:
+        async with Host("nqn.2014-08.org.nvmexpress:uuid:33333333-3333-4333-8333-333333333333") as host:
+            await host.connect(lab.nqn, lab.paths)
+
+    with pytest.raises((OSError, NvmeError, Exception), match=r"(?i)host|connect|184"):
+        asyncio.run(stranger())
+
+
+class Crash(Exception):
+    """The applier dies here."""
+
+
+@pytest.mark.parametrize("cut", [0, 9, 20, 33, 46, 58, 70])
+def test_crash_anywhere_the_next_apply_finishes_and_data_stays(lab: SmallLab, cut: int) -> None:
+    one = replace(lab.array, volumes=lab.array.volumes[:1])
+    with lab.reconciler(one) as reconciler:
+        state = reconciler.apply().state
+        asyncio.run(fill(lab, state, "wide", "kept"))
+    wanted: Array = replace(
+        lab.array, volumes=(*lab.array.volumes, Volume(name="more", size_bytes=2 * MIB, pool="fast"))
+    )
+    count = 0
+
+    def die(progress: Progress) -> None:
+        nonlocal count
+        if progress.step is not None and count == cut:
+            raise Crash
+        count += 1
+
+    with lab.reconciler(wanted) as reconciler:
+        try:
+            reconciler.apply(listen=die)
+        except Crash:
+            # The engine of one node dies with the applier, on every other cut.
+            if cut % 2:
+                lab.restart("b")
+    with lab.reconciler(wanted) as reconciler:
+        after = reconciler.apply().state
+        assert not reconciler.apply().changed
+    assert set(after.volumes) == {"wide", "safe", "both", "more"}
+    assert asyncio.run(contents(lab, after, "wide")) == expected(after, "wide", "kept")
+
+
+def test_an_engine_that_dies_in_the_middle_is_told_and_mended(lab: SmallLab) -> None:
+    def kill(progress: Progress) -> None:
+        if progress.step is not None and progress.step.sentence.startswith("build stripe set vol-wide"):
+            lab.engines["b"].kill()
+
+    with lab.reconciler() as reconciler:
+        with pytest.raises(PartlyApplied) as caught:
+            reconciler.apply(listen=kill)
+        assert caught.value.code == "PLAN-021"
+        with pytest.raises(Unreachable) as blind:
+            reconciler.apply()
+        assert blind.value.code == "PLAN-010"
+        lab.restart("b")
+        assert reconciler.apply().changed
+        assert not reconciler.apply().changed
+
+
+def test_a_drive_with_foreign_data_is_not_overwritten(lab: SmallLab) -> None:
+    path = lab.folder / "d0.img"
+    with path.open("r+b") as file:
+        file.write(b"somebody's partition table")
+    with lab.reconciler() as reconciler:
+        with pytest.raises(Refused) as caught:
+            reconciler.apply()
+        assert caught.value.details["name"] == "d0"
+        assert path.read_bytes().startswith(b"somebody's partition table")
+        assert reconciler.apply(Consent(names=frozenset({"d0"}))).changed
