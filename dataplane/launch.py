@@ -8,6 +8,7 @@ the command line differs.  This module must never touch a process it did not sta
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -16,13 +17,35 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from controlplane.domain.errors import Unreachable
 from dataplane.rpc.methods import framework
 from dataplane.rpc.session import Session
 
 EngineKind = Literal["embedded", "spdk"]
+START_CONFIG: Final[dict[str, object]] = {
+    "subsystems": [
+        {
+            "subsystem": "bdev",
+            "config": [
+                # An engine that examines bdevs by itself would read every slice of every drive, and would assemble
+                # what the other node has in use.
+                {"method": "bdev_set_options", "params": {"bdev_auto_examine": False}},
+                {
+                    "method": "bdev_nvme_set_options",
+                    "params": {
+                        "enable_flush": True,
+                        "bdev_retry_count": -1,
+                        "ctrlr_loss_timeout_sec": -1,
+                        "reconnect_delay_sec": 1,
+                    },
+                },
+            ],
+        }
+    ]
+}
+"""What every engine of an array starts with; the same file as examples/engine-start.json."""
 READY_S = 60.0
 STOP_S = 10.0
 SPDK_MEMORY_MIB = 512
@@ -71,9 +94,11 @@ class EngineProcess:
     def start(cls, kind: EngineKind, socket: Path, *, core: int = 0, memory_mib: int = SPDK_MEMORY_MIB) -> Self:
         """Start an engine; it may not answer yet (see ``ready``)."""
         log = socket.with_suffix(".log")
+        config = socket.with_suffix(".start.json")
+        config.write_text(json.dumps(START_CONFIG, indent=2) + "\n", encoding="utf-8")
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter, or the operator's SPDK
-                command_line(kind, socket, core=core, memory_mib=memory_mib),
+                [*command_line(kind, socket, core=core, memory_mib=memory_mib), "-c", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

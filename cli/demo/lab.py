@@ -14,14 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from controlplane.spec.load import load
-
 from controlplane.domain.desired import Array
 from controlplane.reconcile import shelf
-from dataplane.launch import EngineKind, EngineProcess
+from controlplane.spec.load import load
+from dataplane.launch import SPDK_MEMORY_MIB, EngineKind, EngineProcess
 from dataplane.rpc.session import Session
 
-_SPDK_FILE_MIB = 256
 SUBSYSTEM = "default"
 
 ARRAY_YAML = """\
@@ -126,7 +124,7 @@ class Lab(AbstractContextManager["Lab"]):
             self.kind,
             self.folder / f"{name}.sock",
             core=usable[core % len(usable)],
-            memory_mib=_SPDK_FILE_MIB * 2,
+            memory_mib=SPDK_MEMORY_MIB,
         )
         self.engines[name] = engine
         return engine

@@ -109,6 +109,8 @@ class NodeImage:
     node: str
     drive_options: bool = False
     """Flush is passed to drives, and a lost or refused drive is retried for ever (never an error to a host)."""
+    auto_examine: bool = False
+    """The engine looks into every new bdev by itself; an array must not be built on such an engine."""
     transports: frozenset[str] = frozenset()
     drives: Mapping[str, DriveImage] = field(default_factory=dict)
     splits: Mapping[str, SplitImage] = field(default_factory=dict)

@@ -97,7 +97,21 @@ def _steps(
     placed = _mark_loss(before, after, placed)
     placed += _scrubs(after)
     labelled, problems = label_steps(after, labels)
-    return placed + labelled, [*problems, *_wrong_serials(after, images)]
+    return placed + labelled, [*problems, *_self_willed(images), *_wrong_serials(after, images)]
+
+
+def _self_willed(images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
+    """Engines that examine bdevs by themselves."""
+    return [
+        Refused(
+            "PLAN-017",
+            f"the engine of node {name} examines bdevs by itself",
+            why="it would read every slice of every drive, and assemble what the other node has in use",
+            remedy="start it with a configuration that sets bdev_auto_examine to false (examples/engine-start.json)",
+        )
+        for name, image in sorted(images.items())
+        if image.auto_examine
+    ]
 
 
 def _as_scrubbed(state: State) -> State:

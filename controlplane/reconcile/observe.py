@@ -101,6 +101,7 @@ def _observe(session: Session, state: State, node: str) -> Observation:
     image = NodeImage(
         node=node,
         drive_options=_options_hold(first.bdev_config_options),
+        auto_examine=bool(first.bdev_config_options.get("bdev_set_options", {}).get("bdev_auto_examine", True)),
         transports=frozenset(t.trtype.lower() for t in first.transports),
         drives=images,
         splits=splits,

@@ -205,7 +205,8 @@ def volume(value: Volume, path: Path, array: Array, report: Report) -> None:
         _stripe(value, found, path, report)
         if found.slice_bytes is not None and value.size_bytes < found.slice_bytes:
             report.problem(
-                "SPEC-038", (*path, "size"), f"volume {value.name} ({show_size(value.size_bytes)}) is smaller than a slice",
+                "SPEC-038", (*path, "size"),
+                f"volume {value.name} ({show_size(value.size_bytes)}) is smaller than a slice",
                 f"volumes are whole slices, and those of pool {found.name} have {show_size(found.slice_bytes)}",
                 f"use at least {show_size(found.slice_bytes)}, or smaller slices",
             )  # fmt: skip
@@ -231,7 +232,8 @@ def _stripe(value: Volume, found: Pool, path: Path, report: Report) -> None:
         each = "two drives (a mirrored pair)" if legs == 2 else "one drive"
         report.problem(
             "SPEC-036", (*path, "stripe"),
-            f"volume {value.name} stripes over {value.stripe_width} columns, pool {found.name} has {len(found.drives)} drives",
+            f"volume {value.name} stripes over {value.stripe_width} columns, "
+            f"pool {found.name} has {len(found.drives)} drives",
             f"each column takes {each}, so {need} are needed",
             f"use a stripe of at most {len(found.drives) // legs}, or leave it out",
         )  # fmt: skip

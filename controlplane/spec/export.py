@@ -8,7 +8,7 @@ quoted, so that readers of both versions agree.
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
@@ -33,7 +33,7 @@ _NOT_WORDS: Final = frozenset({"null", "true", "false", "yes", "no", "on", "off"
 class _Dumper(yaml.SafeDumper):
     """SafeDumper with its own idea of quotes, and without anchors."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - PyYAML's signature
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True
 
 

@@ -134,7 +134,7 @@ def _whole(pattern: re.Pattern[str], low: int, high: int, example: str, word: st
 
 
 def _one_or_more(value: object) -> object:
-    return [value] if isinstance(value, str) else value
+    return [value] if isinstance(value, str | int | float) else value
 
 
 def _pool_drives(value: object) -> object:

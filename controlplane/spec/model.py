@@ -45,8 +45,8 @@ class NodeSpec(_Keys):
 class ShelfSpec(_Keys):
     """Where the shelf process exports drives that are files."""
 
-    address: f.Address = Field("127.0.0.1", description="Address it listens on; default 127.0.0.1.")
-    service: f.Service = Field(DEFAULT_SHELF_SERVICE, description="TCP port; default 4430.")
+    address: f.Address = Field(default="127.0.0.1", description="Address it listens on; default 127.0.0.1.")
+    service: f.Service = Field(default=DEFAULT_SHELF_SERVICE, description="TCP port; default 4430.")
 
 
 class NvmeofSpec(_Keys):

@@ -17,13 +17,16 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from controlplane.spec.model import API_VERSION, ArraySpec
-from controlplane.spec.problems import Problem, from_pydantic, nearest, shown
+from controlplane.spec.problems import Problem, from_pydantic, shown
 from controlplane.spec.yaml_source import Path, Source, Value
 
 _LISTS: Final = ("nodes", "drives", "pools", "subsystems", "hosts", "volumes")
 _STAND_IN: Final[Mapping[str, Value]] = {
     "apiVersion": API_VERSION, "kind": "Array", "name": "unnamed", "nodes": [], "drives": [], "ha": "none",
 }  # fmt: skip
+_MENDED: Final = ("nodes", "pools", "subsystems", "hosts", "volumes")
+_ENTRY_STAND_IN: Final[Mapping[str, Value]] = {"size": "1PiB"}
+"""Large enough to be no mistake of its own; a stand-in never gets beyond the checks."""
 
 
 @dataclass(slots=True)
@@ -104,13 +107,12 @@ def _version(raw: dict[str, Value], source: Source) -> list[Problem]:
     problems = []
     for key, wanted in (("apiVersion", API_VERSION), ("kind", "Array")):
         if key in raw and raw[key] != wanted:
-            guess = nearest(str(raw[key]), [wanted])
             problems.append(
                 Problem(
                     code="SPEC-009",
                     what=f"{key}: {shown(raw[key])} is not known here",
                     why=f"this version of ws7000 reads {key} {wanted!r} only",
-                    remedy=guess or f"write '{key}: {wanted}', if that is what the file holds",
+                    remedy=f"write '{key}: {wanted}' if the file is one, or use a version that knows it",
                     place=source.place((key,)),
                 )
             )
@@ -148,15 +150,37 @@ def _nulls(value: Value, path: Path) -> Iterator[Path]:
 
 
 def _prune(raw: dict[str, Value], errors: list[ErrorDetails], result: Partial) -> None:
-    """Take out what is refused, remember what it would have defined, and read the rest again."""
+    """Take out what is refused, as little as will do, and read the rest again."""
     kept: dict[str, Value] = {key: _copy(value) for key, value in raw.items()}
+    for error in errors:
+        _mend(kept, error)
+    errors, result.spec = _validate(kept)
+    if result.spec is None:
+        _drop(kept, errors, result)
+        result.spec = _validate(kept)[1]
+
+
+def _mend(kept: dict[str, Value], error: ErrorDetails) -> None:
+    """Take out a single key, where the rest of its entry means the same without it."""
+    loc = tuple(error["loc"])
+    if error["type"] == "extra_forbidden":
+        _remove(kept, loc)
+        return
+    if len(loc) > 2 and loc[0] in _MENDED:
+        _remove(kept, loc[:3])
+        items = kept[str(loc[0])]
+        item = items[loc[1]] if isinstance(items, list) and isinstance(loc[1], int) else None
+        if loc[2] in _ENTRY_STAND_IN and isinstance(item, dict):
+            item[str(loc[2])] = _ENTRY_STAND_IN[str(loc[2])]
+
+
+def _drop(kept: dict[str, Value], errors: list[ErrorDetails], result: Partial) -> None:
+    """Take out whole entries and sections, and remember what they would have defined."""
     drop: dict[str, set[int]] = {}
     for error in errors:
         loc = tuple(error["loc"])
         section = str(loc[0])
-        if error["type"] == "extra_forbidden":
-            _remove(kept, loc)
-        elif len(loc) > 1 and section in _LISTS and isinstance(loc[1], int):
+        if len(loc) > 1 and section in _LISTS and isinstance(loc[1], int):
             drop.setdefault(section, set()).add(loc[1])
         else:
             kept.pop(section, None)
@@ -173,7 +197,6 @@ def _prune(raw: dict[str, Value], errors: list[ErrorDetails], result: Partial) -
         if key not in kept:
             kept[key] = value
             result.open.add(key)
-    result.spec = _validate(kept)[1]
 
 
 def _remember(section: str, item: Value, result: Partial) -> None:

@@ -139,6 +139,16 @@ _WANTED: Final = {
     "model_type": "a mapping of keys and values",
     "model_attributes_type": "a mapping of keys and values",
 }
+_EXAMPLES: Final = {
+    "apiVersion": "ws7000/v1",
+    "kind": "Array",
+    "ha": "none",
+    "rpc": "./run/a.sock",
+    "size": "2TiB",
+    "transport": "tcp",
+    "address": "127.0.0.1",
+    "drives": "all",
+}
 _BOUNDS: Final = {
     "greater_than_equal": ("ge", "at least"),
     "less_than_equal": ("le", "at most"),
@@ -177,7 +187,7 @@ def _one(error: ErrorDetails, source: Source, known_keys: dict[str, tuple[str, .
             code="SPEC-004",
             what=f"{dotted(path[:-1]) or 'the file'} has no key {str(path[-1])!r}",
             why="it has no default, since none would be right for everybody",
-            remedy=f"add a line '{path[-1]}: ...'",
+            remedy=f"add a line '{path[-1]}: {_EXAMPLES.get(str(path[-1]), '...')}'",
             place=source.place(path[:-1]),
         )
     if kind in _CODE_OF_CUSTOM:
@@ -227,8 +237,10 @@ def _wrong_type(name: str, wanted: str, given: object, here: Place) -> Problem:
     remedy = f"write {wanted} here"
     if wanted == "text" and isinstance(given, int | float):
         remedy = f'put it in quotes: "{given}" (as it stands in the file)'
-    if isinstance(given, str) and wanted == "a list":
-        remedy = f"put it in brackets: [{given if len(given) < _LONGEST else '...'}]"
+    if wanted == "a list":
+        remedy = "put it in brackets, or write one entry a line, each after '- '"
+    if wanted == "true or false" and isinstance(given, str):
+        remedy = "write true or false (yes, no, on and off are text in YAML 1.2)"
     if given is None:
         remedy = f"write {wanted}, or remove the key"
     return Problem(

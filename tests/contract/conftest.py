@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -35,7 +35,7 @@ def raw(method: str, **params: Any) -> Call[Any]:
     return Call(method, params, parse=lambda reply: reply)
 
 
-def free_port() -> int:
+def find_port() -> int:
     """A TCP port of loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
@@ -49,6 +49,7 @@ class Engine:
         self.process = process
         self.kind: EngineKind = process.kind
         self.session = Session(process.socket, schema=None)
+        self.checked = Session(process.socket)
 
     def run(self, call: Call[Any]) -> Any:
         """The parsed reply."""
@@ -102,7 +103,7 @@ class Engine:
 
     def listen(self, nqn: str, ana_state: str | None = "optimized", port: int | None = None) -> int:
         """A listener on loopback; its port."""
-        port = port or free_port()
+        port = port or find_port()
         self.run(nvmf.add_listener(nqn, ListenAddress.of("tcp", LOOPBACK, port), ana_state=ana_state))
         return port
 
@@ -142,6 +143,7 @@ class Engine:
     def stop(self) -> None:
         """End the process."""
         self.session.close()
+        self.checked.close()
         self.process.stop()
 
 
@@ -197,3 +199,9 @@ def other(engines: Engines) -> Iterator[Engine]:
     made = engines.get(1)
     yield made
     made.sweep()
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Finds a port."""
+    return find_port

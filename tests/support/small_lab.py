@@ -82,7 +82,7 @@ class SmallLab:
     def start(self, name: str) -> None:
         """Start the engine of that name, empty."""
         core = {"shelf": 0, "a": 1, "b": 0}[name]
-        self.engines[name] = EngineProcess.start(self.kind, self.folder / f"{name}.sock", core=core, memory_mib=256)
+        self.engines[name] = EngineProcess.start(self.kind, self.folder / f"{name}.sock", core=core)
 
     def restart(self, name: str) -> None:
         """Crash it, and start it empty."""

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -40,10 +40,16 @@ class Host:
     uuid: str
 
 
-# Two hosts with rights, of which the first is not shown the second namespace, and one without.
-FIRST = Host("nqn.2024-01.com.example:host:first", "11111111-1111-4111-8111-111111111111")
-SECOND = Host("nqn.2024-01.com.example:host:second", "22222222-2222-4222-8222-222222222222")
-STRANGER = Host("nqn.2024-01.com.example:host:stranger", "33333333-3333-4333-8333-333333333333")
+@dataclass(frozen=True)
+class Hosts:
+    """Two hosts with rights, of which the first is not shown the second namespace, and one without."""
+
+    first: Host = Host("nqn.2024-01.com.example:host:first", "11111111-1111-4111-8111-111111111111")
+    second: Host = Host("nqn.2024-01.com.example:host:second", "22222222-2222-4222-8222-222222222222")
+    stranger: Host = Host("nqn.2024-01.com.example:host:stranger", "33333333-3333-4333-8333-333333333333")
+
+
+HOSTS = Hosts()
 
 
 class EngineProcess:
@@ -103,12 +109,15 @@ class EngineProcess:
 
     def writes(self) -> int:
         """How many write commands this engine has put on the volume's file."""
-        return self.call("bdev_get_iostat", name="bdev1")["bdevs"][0]["num_write_ops"]
+        return self.call("bdev_get_iostat", names=["bdev1"])["bdevs"][0]["num_write_ops"]
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")[-4000:]
 
-    def stop(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
         try:
@@ -124,23 +133,15 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def spdk_target() -> Path | None:
-    """SPDK's nvmf_tgt below WS7000_SPDK_PREFIX, else on PATH."""
-    prefix = os.environ.get("WS7000_SPDK_PREFIX")
-    path = os.pathsep.join([f"{prefix}/bin", f"{prefix}/build/bin"]) if prefix else None
-    found = shutil.which("nvmf_tgt", path=path)
-    return Path(found) if found else None
-
-
 def export(node: EngineProcess, file: Path, masked: Path, cntlids: range) -> None:
-    """The volume in ``file`` as namespace 1 for everybody with rights, ``masked`` as namespace 2 for SECOND."""
+    """``file`` as namespace 1 for every host with rights, ``masked`` as namespace 2 for the second host."""
     node.call("nvmf_create_transport", trtype="TCP")
     node.call(
         "nvmf_create_subsystem",
         nqn=NQN, serial_number="WS7000VM", model_number="WS7000", ana_reporting=True, max_namespaces=8,
         min_cntlid=cntlids.start, max_cntlid=cntlids.stop - 1,
     )  # fmt: skip
-    for host in (FIRST, SECOND):
+    for host in (HOSTS.first, HOSTS.second):
         node.call("nvmf_subsystem_add_host", nqn=NQN, host=host.nqn)
     for nsid, path in ((1, file), (2, masked)):
         node.call("bdev_aio_create", name=f"bdev{nsid}", filename=str(path), block_size=512)
@@ -153,7 +154,7 @@ def export(node: EngineProcess, file: Path, masked: Path, cntlids: range) -> Non
         }
         hidden = {"no_auto_visible": True} if path == masked else {}
         node.call("nvmf_subsystem_add_ns", nqn=NQN, namespace=namespace | hidden)
-    node.call("nvmf_ns_add_host", nqn=NQN, nsid=2, host=SECOND.nqn)
+    node.call("nvmf_ns_add_host", nqn=NQN, nsid=2, host=HOSTS.second.nqn)
     for nqn in (NQN, DISCOVERY_NQN):
         node.call("nvmf_subsystem_add_listener", nqn=nqn, listen_address=node.listen_address())
 
@@ -165,9 +166,6 @@ class Nodes:
     a: EngineProcess
     b: EngineProcess
     nqn: str = NQN
-    first: Host = FIRST
-    second: Host = SECOND
-    stranger: Host = STRANGER
 
     def path(self, node: EngineProcess, host: Host) -> Connect:
         return Connect(nqn=self.nqn, port=node.port, hostnqn=host.nqn, hostid=host.uuid)
@@ -196,48 +194,60 @@ def linux(pieces: Pieces) -> Iterator[LinuxHost]:
         yield host
 
 
-def engine_command(engine: str) -> list[str]:
+@pytest.fixture(scope="session")
+def spdk() -> Path:
+    """SPDK's nvmf_tgt below WS7000_SPDK_PREFIX, else on PATH."""
+    prefix = os.environ.get("WS7000_SPDK_PREFIX")
+    path = os.pathsep.join([f"{prefix}/bin", f"{prefix}/build/bin"]) if prefix else None
+    found = shutil.which("nvmf_tgt", path=path)
+    if found is None:
+        pytest.skip("SPDK's nvmf_tgt not found: set WS7000_SPDK_PREFIX")
+    return Path(found).resolve()
+
+
+@pytest.fixture(scope="session")
+def hosts() -> Hosts:
+    return HOSTS
+
+
+def engine_command(engine: str, request: pytest.FixtureRequest) -> list[str]:
     if engine == "embedded":
         return [sys.executable, "-m", "dataplane.embedded"]
-    target = spdk_target()
-    if target is None:
-        pytest.skip("SPDK's nvmf_tgt not found: set WS7000_SPDK_PREFIX")
+    target: Path = request.getfixturevalue("spdk")
     # In interrupt mode two targets leave the processors to the guest.
     common = "--no-pci --no-huge -s 512 -m 0x1 --disable-cpumask-locks --interrupt-mode --silence-noticelog"
     return [str(target), *common.split()]
 
 
 @pytest.fixture(scope="module", params=["embedded", pytest.param("spdk", marks=pytest.mark.spdk)])
-def nodes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     """Two engine processes that export the same files under the same names, as two nodes do."""
-    command = engine_command(request.param)
+    command = engine_command(request.param, request)
     folder = tmp_path_factory.mktemp(request.param)
     file, masked = folder / "volume", folder / "masked"
     for path in (file, masked):
         with path.open("wb") as made:
             made.truncate(VOLUME_BYTES)
-    started: list[EngineProcess] = []
-    try:
-        for name in ("a", "b"):
-            started.append(EngineProcess(name, command, folder))
-        for node, cntlids in zip(started, (range(1, 1000), range(1000, 2000)), strict=True):
+    with EngineProcess("a", command, folder) as a, EngineProcess("b", command, folder) as b:
+        for node, cntlids in ((a, range(1, 1000)), (b, range(1000, 2000))):
             node.wait()
             export(node, file, masked, cntlids)
-        yield Nodes(*started)
-    finally:
-        for node in started:
-            node.stop()
+        yield Nodes(a, b)
 
 
 @pytest.fixture
-def volume(linux: LinuxHost, nodes: Nodes) -> Iterator[Namespace]:
-    """Namespace 1, connected over both nodes as FIRST, with ``a`` optimized."""
-    nodes.home()
-    try:
-        for node in (nodes.a, nodes.b):
-            linux.connect(nodes.path(node, FIRST))
-        states = {nodes.a.port: "optimized", nodes.b.port: "inaccessible"}
-        yield linux.namespace(NQN, 1, paths=2, ana_states=states)
-    finally:
-        linux.run("umount /mnt 2>/dev/null")
-        linux.disconnect(NQN)
+def nodes(linux: LinuxHost, pair: Nodes) -> Iterator[Nodes]:
+    """The pair with ``a`` optimized; whatever a test leaves behind in the guest is undone."""
+    pair.home()
+    yield pair
+    linux.run("touch /tmp/stop; umount -l /mnt 2>/dev/null")
+    linux.disconnect(NQN)
+
+
+@pytest.fixture
+def volume(linux: LinuxHost, nodes: Nodes) -> Namespace:
+    """Namespace 1, connected over both nodes as the first host."""
+    for node in (nodes.a, nodes.b):
+        linux.connect(nodes.path(node, HOSTS.first))
+    states = {nodes.a.port: "optimized", nodes.b.port: "inaccessible"}
+    return linux.namespace(NQN, 1, paths=2, ana_states=states)

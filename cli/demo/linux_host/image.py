@@ -18,7 +18,7 @@ from cli.demo.linux_host.kernel import BASE_MODULES
 from cli.demo.linux_host.pieces import Pieces
 
 _LDD_LINE: Final = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
-_FOLDERS: Final = ("dev", "proc", "sys", "run", "tmp", "root", "mnt", "etc", "var/run", "etc/nvme")
+_FOLDERS: Final = ("dev", "proc", "sys", "run", "tmp", "root", "mnt", "etc", "var/run", "var/tmp", "etc/nvme")
 # nvme-cli and SPDK start without these, but complain; the kernel calls /sbin/modprobe by that name.
 _MODPROBE: Final = "sbin/modprobe"
 _LDD_TIMEOUT_S: Final = 60

@@ -79,6 +79,10 @@ class Keyring:
         if self._keys.pop(name.lstrip(":"), None) is None:
             raise _fault(errno.ENOKEY)
 
+    def knows(self, name: str) -> bool:
+        """Whether there is a key of that name."""
+        return name.lstrip(":") in self._keys
+
     def hold(self, name: str) -> Key | None:
         """The key, held until ``release``; None when there is none of that name."""
         key = self._keys.get(name.lstrip(":"))

@@ -232,6 +232,8 @@ async def _show(engine: Engine, p: Params, *, visible: bool) -> object:
 async def nvmf_subsystem_add_host(engine: Engine, p: Params) -> object:
     """Allow a host.  There is neither TLS nor authentication here, so a key is refused, not ignored."""
     target, subsystem = find_target(engine, p), find_subsystem(engine, p)
+    if any(name in p and not engine.keyring.knows(p[name]) for name in ("dhchap_key", "dhchap_ctrlr_key")):
+        invalid()  # a key that nobody named is the caller's mistake, as in SPDK
     if any(name in p for name in ("psk", "dhchap_key", "dhchap_ctrlr_key")):
         internal()
     try:

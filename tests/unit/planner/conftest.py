@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from planner_model import Model, small_array
 
@@ -19,4 +17,4 @@ def array() -> Array:
 @pytest.fixture
 def model(array: Array) -> Model:
     """Both nodes empty, drives blank."""
-    return Model(replace(array))
+    return Model(array)

@@ -246,3 +246,8 @@ def test_foreign_objects_are_told_and_left_alone(array: Array, model: Model) -> 
     plan = model.propose(array).plan
     assert not plan
     assert plan.unmanaged == {"a": ("subsystem nqn.x",)}
+
+
+def test_an_engine_that_examines_by_itself_is_refused(array: Array, model: Model) -> None:
+    model.nodes["b"] = replace(model.nodes["b"], auto_examine=True)
+    assert codes(model.propose(array).problems) == ["PLAN-017"]

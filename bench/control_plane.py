@@ -1,0 +1,156 @@
+"""What the control plane costs on each engine: start, apply, an apply with nothing to do, and raw requests.
+
+The array: 24 file drives cut into 512 slices each, two nodes, a striped, a mirrored and a small volume.  The
+figures to quote are the ratios, taken in the same run; absolute times belong to the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from controlplane.domain.desired import (
+    Array,
+    Drive,
+    FileDrive,
+    Host,
+    Node,
+    Pool,
+    Port,
+    Protection,
+    Shelf,
+    Subsystem,
+    Volume,
+    subsystem_nqn,
+)
+from controlplane.domain.units import MIB
+from controlplane.reconcile import shelf
+from controlplane.reconcile.reconciler import Reconciler
+from dataplane.launch import EngineKind, EngineProcess
+from dataplane.rpc.call import Call
+from dataplane.rpc.methods import framework
+from dataplane.rpc.session import Session
+
+DRIVES = 24
+PORTS = {"shelf": 47430, "a": 47420, "b": 47421}
+HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:6d0f5a5c-0000-4000-8000-000000000001"
+
+Figures = dict[str, float]
+
+
+def bench_array(folder: Path, slices: int) -> Array:
+    """The array to measure."""
+    names = tuple(f"d{i:02}" for i in range(DRIVES))
+
+    def node(name: str) -> Node:
+        port = Port(transport="tcp", address="127.0.0.1", service=PORTS[name], family="ipv4")
+        return Node(name=name, rpc=str(folder / f"{name}.sock"), ports=(port,), cores=())  # type: ignore[arg-type]
+
+    def drive(name: str) -> Drive:
+        return Drive(name=name, source=FileDrive(path=str(folder / f"{name}.img"), size_bytes=slices * MIB))
+
+    return Array(
+        name="bench",
+        nodes=(node("a"), node("b")),
+        drives=tuple(drive(name) for name in names),
+        pools=(
+            Pool(name="fast", drives=names[:12], slice_bytes=MIB),
+            Pool(name="safe", drives=names[12:], slice_bytes=MIB, protection=Protection.MIRROR),
+        ),
+        subsystems=(Subsystem(name="default", nqn=subsystem_nqn("bench", "default")),),
+        volumes=(
+            Volume(name="wide", size_bytes=96 * MIB, pool="fast", hosts=("h1",)),
+            Volume(name="safe", size_bytes=32 * MIB, pool="safe", hosts=("h1",)),
+            Volume(name="small", size_bytes=MIB, pool="fast", hosts=("h1",)),
+        ),
+        hosts=(Host(name="h1", nqn=HOST_NQN),),
+        shelf=Shelf(address="127.0.0.1", service=PORTS["shelf"]),
+    )
+
+
+def timed(job: Callable[[], Any]) -> float:
+    """Seconds that ``job`` took."""
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process, from /proc."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def one_run(kind: EngineKind, slices: int) -> Figures:
+    """Start three engines, bring the array up, and measure on the way."""
+    figures: Figures = {}
+    with tempfile.TemporaryDirectory(prefix="ws7000-bench-") as name:
+        folder = Path(name)
+        array = bench_array(folder, slices)
+        shelf.prepare_files(array)
+        engines = {}
+        try:
+            start = time.perf_counter()
+            for core, part in enumerate(("shelf", "a", "b")):
+                engines[part] = EngineProcess.start(kind, folder / f"{part}.sock", core=core % 2, memory_mib=768)
+            for engine in engines.values():
+                engine.ready()
+            figures["start of three engines, s"] = time.perf_counter() - start
+            with Session(str(engines["shelf"].socket)) as session:
+                figures["shelf exports 24 drives, s"] = timed(lambda: shelf.serve(array, session))
+            figures["node memory before, MiB"] = resident_bytes(engines["a"].process.pid) / MIB
+            with Reconciler.in_folder(array, folder / "state") as reconciler:
+                figures["first apply, s"] = timed(reconciler.apply)
+                nothing = statistics.median(timed(reconciler.apply) for _ in range(5))
+                figures["apply with nothing to do, s"] = nothing
+                figures["nothing to do / first apply"] = nothing / figures["first apply, s"]
+            figures["node memory after, MiB"] = resident_bytes(engines["a"].process.pid) / MIB
+            with Session(str(engines["a"].socket), deadline_s=120) as session:
+                figures |= _requests(session)
+        finally:
+            for engine in engines.values():
+                engine.stop()
+    return figures
+
+
+def _requests(session: Session) -> Figures:
+    version: Call[Any] = framework.get_version()
+    session.run(version)
+    single = statistics.median(timed(lambda: [session.run(version) for _ in range(24)]) for _ in range(5))
+    many = statistics.median(timed(lambda: session.pipeline([version] * 24)) for _ in range(5))
+    start = time.perf_counter()
+    reply = session.call("bdev_get_bdevs")
+    took = time.perf_counter() - start
+    return {
+        "24 calls in one pipeline, ms": many * 1000,
+        "one after another / pipelined": single / many,
+        "bdev_get_bdevs of a node, s": took,
+        "bdev_get_bdevs reply, MiB": len(json.dumps(reply)) / MIB,
+        "bdevs of a node": float(len(reply)),
+    }
+
+
+def measure(kinds: Sequence[EngineKind], *, rounds: int, slices: int) -> dict[str, dict[str, tuple[float, ...]]]:
+    """(minimum, median, maximum) of every figure, per engine; the engines take turns."""
+    runs: dict[str, list[Figures]] = {kind: [] for kind in kinds}
+    for _ in range(rounds):
+        for kind in kinds:
+            runs[kind].append(one_run(kind, slices))
+    return {
+        kind: {
+            name: (
+                min(run[name] for run in each),
+                statistics.median(run[name] for run in each),
+                max(run[name] for run in each),
+            )
+            for name in each[0]
+        }
+        for kind, each in runs.items()
+    }
