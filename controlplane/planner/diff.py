@@ -499,19 +499,3 @@ def _ana(
             inverse=f"set it back to {before.value if before else 'what it was'}",
         ),
     )
-    if lower and before is not None and before is not AnaState.INACCESSIBLE:
-        nsids = tuple((n.nsid, n.group) for n in want.namespaces.values() if n.group == group)
-        if nsids:
-            yield (
-                Phase.DRAIN,
-                0,
-                s.Drain(
-                    node=node,
-                    subject=want.nqn,
-                    nqn=want.nqn,
-                    namespaces=nsids,
-                    sentence=f"wait until no I/O of ANA group {group} is in flight on node {node}",
-                    effect="what was acknowledged is on the drives",
-                    inverse="none needed",
-                ),
-            )

@@ -2,7 +2,7 @@
 
 Slice 0 begins with a label of one 4 KiB block.  Before an array writes anything on a drive it has to find the
 drive blank, or labelled as its own; anything else is somebody's data and needs consent by name.  The codec
-is here because it is pure; reading and writing go through the engine (``reconcile.labels``).
+is here because it is pure; reading and writing go through the engine (``reconcile.calls``).
 
 Layout, little endian: magic 8 B, format u32, CRC32C u32 of the JSON, length u32, JSON (UTF-8), zero padding.
 """
@@ -25,6 +25,9 @@ from controlplane.planner.steps import Phase, Risk
 MAGIC: Final = b"WS7000DL"
 FORMAT: Final = 1
 LABEL_BYTES: Final = 4096
+LOOK_BYTES: Final = 128 * 1024
+"""A drive is blank only if this much of it reads zeroes: file systems, RAID members and volume managers keep
+their superblocks within it (Btrfs at 64 KiB is the farthest of the common ones)."""
 _HEAD: Final = struct.Struct("<8sIII")
 
 
@@ -68,10 +71,11 @@ def encode(label: Label) -> bytes:
     return (head + body).ljust(LABEL_BYTES, b"\0")
 
 
-def decode(block: bytes) -> LabelFacts:
-    """What the first 4096 bytes of a drive say; never raises."""
-    if not any(block):
+def decode(start: bytes) -> LabelFacts:
+    """What the first bytes of a drive say, the label block at least; never raises."""
+    if not any(start):
         return Blank()
+    block = start[:LABEL_BYTES]
     if not block.startswith(MAGIC):
         return Foreign(what="data that is not this product's")
     magic, version, crc, length = _HEAD.unpack_from(block)
@@ -98,18 +102,23 @@ def wanted_label(state: State, drive: str) -> Label:
     return Label(array_uuid=state.uuid, drive=drive, slice_bytes=record.slice_bytes, slice_count=record.slice_count)
 
 
+def unread(before: State, after: State, labels: Mapping[str, LabelFacts]) -> frozenset[str]:
+    """Drives adopted earlier whose label is not known now, as after a restart: nothing may be built on them."""
+    return frozenset(name for name in after.drives if name in before.drives and name not in labels)
+
+
 def label_steps(
-    state: State, labels: Mapping[str, LabelFacts]
+    before: State, state: State, labels: Mapping[str, LabelFacts]
 ) -> tuple[list[tuple[Phase, int, s.Step]], list[Ws7000Error]]:
-    """A step for each adopted drive that does not carry its label yet; drives not yet read are adopted in the
-    round after they were attached."""
+    """A step for each newly adopted drive, and for each that does not carry its label."""
+    skip = unread(before, state, labels)
     placed: list[tuple[Phase, int, s.Step]] = []
     problems: list[Ws7000Error] = []
     users = {name for volume in state.volumes.values() if not volume.unscrubbed for name in volume.drives}
     for name in sorted(state.drives):
         want = wanted_label(state, name)
         found = labels.get(name)
-        if found == want:
+        if found == want or name in skip:
             continue
         if name in users and found is not None:
             problems.append(_lost_label(name, found))

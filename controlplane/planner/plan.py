@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 from controlplane.domain.desired import Array
 from controlplane.domain.errors import Refused, Unreachable, Ws7000Error
-from controlplane.domain.image import NodeImage, Seen, Unknown
+from controlplane.domain.image import AnaState, NodeImage, Seen, Unknown
 from controlplane.domain.state import State
 from controlplane.domain.units import show_size
 from controlplane.planner import steps as s
 from controlplane.planner.allocate import Allocation, DriveFacts, allocate
 from controlplane.planner.diff import Placed, diff_node
 from controlplane.planner.image import wanted_image
-from controlplane.planner.labels import LabelFacts, label_steps
+from controlplane.planner.labels import LabelFacts, label_steps, unread
 from controlplane.planner.order import into_stages
 from controlplane.planner.steps import Phase, Plan, Risk
 
@@ -55,8 +55,13 @@ def make_plan(
     seen: Mapping[str, Seen],
     facts: Mapping[str, DriveFacts],
     labels: Mapping[str, LabelFacts],
+    *,
+    whole: bool = False,
 ) -> Proposal:
-    """The way from what is ``seen`` to ``array``, given what was decided before."""
+    """The way from what is ``seen`` to ``array``, given what was decided before.
+
+    Where the label of an adopted drive has not been read, the plan goes no further than attaching drives: the
+    next round sees whose drive it is.  ``whole`` shows what is expected to come after that, for people only."""
     blind = [
         Unreachable(
             "PLAN-010",
@@ -74,6 +79,8 @@ def make_plan(
         return Proposal(plan=Plan(notes=allocation.notes), state=allocation.state, problems=problems)
     images = {name: view for name, view in seen.items() if isinstance(view, NodeImage)}
     placed, mismatches = _steps(state, allocation, images, labels)
+    if not whole and unread(state, allocation.state, labels):
+        placed = [item for item in placed if item[0] <= Phase.DRIVE_ATTACH]
     plan = Plan(
         stages=into_stages(placed),
         notes=allocation.notes,
@@ -94,9 +101,10 @@ def _steps(
     final = _as_scrubbed(after)
     for node in final.array.nodes:
         placed += _with_secrets(final, diff_node(wanted_image(final, node), images[node.name]))
+    placed += _drains(placed, images)
     placed = _mark_loss(before, after, placed)
     placed += _scrubs(after)
-    labelled, problems = label_steps(after, labels)
+    labelled, problems = label_steps(before, after, labels)
     return placed + labelled, [*problems, *_self_willed(images), *_wrong_serials(after, images)]
 
 
@@ -112,6 +120,39 @@ def _self_willed(images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
         for name, image in sorted(images.items())
         if image.auto_examine
     ]
+
+
+def _drains(placed: list[Placed], images: Mapping[str, NodeImage]) -> list[Placed]:
+    """Before a group is raised on one node, wait on every other until its I/O of that group has ended.
+
+    It hangs on the raising, not on the lowering: the plan that lowered the group may have been cut before it
+    came to the drain, and what is seen does not tell."""
+    raised = {
+        (step.nqn, step.group, step.node)
+        for _phase, _depth, step in placed
+        if isinstance(step, s.SetAna) and step.state is not AnaState.INACCESSIBLE
+    }
+    found: list[Placed] = []
+    for nqn, group, owner in sorted(raised):
+        for name, image in sorted(images.items()):
+            subsystem = image.subsystems.get(nqn)
+            if name == owner or subsystem is None:
+                continue
+            nsids = tuple((n.nsid, n.group) for n in subsystem.namespaces.values() if n.group == group)
+            if nsids:
+                drain = s.Drain(
+                    node=name,
+                    subject=nqn,
+                    nqn=nqn,
+                    group=group,
+                    namespaces=nsids,
+                    sentence=f"wait until no I/O of ANA group {group} is in flight on node {name}",
+                    precondition="the group is inaccessible there",
+                    effect="what was acknowledged is on the drives",
+                    inverse="none needed",
+                )
+                found.append((Phase.DRAIN, 0, drain))
+    return found
 
 
 def _as_scrubbed(state: State) -> State:

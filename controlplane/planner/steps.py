@@ -95,6 +95,7 @@ class Drain(Step):
     """Wait until no I/O of these namespaces is in flight on the node (a barrier after lowering ANA)."""
 
     nqn: str
+    group: int
     namespaces: tuple[tuple[int, int], ...]
     """(nsid, group) pairs; SPDK pauses a namespace when its group is set, even to the same group."""
 

@@ -155,9 +155,9 @@ def attach(drive: DriveImage) -> Call[tuple[str, ...]]:
     )
 
 
-def read_label(drive: str, block_bytes: int) -> Call[Any]:
-    """Read the label block."""
-    blocks = max(1, labels.LABEL_BYTES // block_bytes)
+def read_start(drive: str, block_bytes: int, size_bytes: int) -> Call[Any]:
+    """Read the first ``size_bytes`` of a drive, at least a block."""
+    blocks = max(1, size_bytes // block_bytes)
     sqe = commands.read(1, 0, blocks, block_bytes).pack()
     return nvme.send_cmd(drive, kind="io", sqe=sqe, data_len_bytes=blocks * block_bytes)
 
@@ -204,7 +204,7 @@ __all__ = [
     "calls_for",
     "check_completions",
     "flush",
-    "read_label",
+    "read_start",
     "slice_bdev",
     "write_label",
     "write_zeroes",

@@ -120,10 +120,10 @@ class Reconciler:
             names = sorted(set(image.drives) & set(facts) - set(found))
             if not names:
                 continue
-            batch = [calls.read_label(drive, facts[drive].block_bytes) for drive in names]
-            replies = session.pipeline(batch, deadline_s=DEADLINE_S)
-            calls.check_completions("read its label", names, replies)
-            found.update((d, labels.decode(r.data[: labels.LABEL_BYTES])) for d, r in zip(names, replies, strict=True))
+            found.update(_look_at(session, names, facts, labels.LABEL_BYTES))
+            # Most drives carry a label; only what seems blank is looked at more closely.
+            blank = [drive for drive in names if isinstance(found[drive], labels.Blank)]
+            found.update(_look_at(session, blank, facts, labels.LOOK_BYTES))
         return found
 
     def propose(self, view: View | None = None) -> tuple[View, Proposal]:
@@ -131,7 +131,7 @@ class Reconciler:
         have, so that a plan for a new array shows its volumes at once."""
         view = view or self.look()
         facts = {**self._promised(), **view.facts}
-        return view, make_plan(self.array, view.state, view.seen, facts, view.labels)
+        return view, make_plan(self.array, view.state, view.seen, facts, view.labels, whole=True)
 
     def _promised(self) -> dict[str, DriveFacts]:
         return {
@@ -188,6 +188,18 @@ class Reconciler:
             if owners != state.owners:
                 self._store.save(replace(state, owners=owners))
             return self._apply(Consent(), listen)
+
+
+def _look_at(
+    session: Session, drives: list[str], facts: Mapping[str, DriveFacts], size_bytes: int
+) -> dict[str, labels.LabelFacts]:
+    """Read the first ``size_bytes`` of each drive and say whose it is."""
+    if not drives:
+        return {}
+    batch = [calls.read_start(drive, facts[drive].block_bytes, size_bytes) for drive in drives]
+    replies = session.pipeline(batch, deadline_s=DEADLINE_S)
+    calls.check_completions("be read", drives, replies)
+    return {drive: labels.decode(reply.data) for drive, reply in zip(drives, replies, strict=True)}
 
 
 def _all_of(problems: list[Ws7000Error]) -> Ws7000Error:

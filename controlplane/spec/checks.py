@@ -7,7 +7,7 @@ hold their tongue while the section they count has refused entries (``report.who
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 
 from controlplane.domain import names
@@ -23,7 +23,7 @@ from controlplane.domain.desired import (
 )
 from controlplane.domain.units import show_size
 from controlplane.spec import limits
-from controlplane.spec.model import ArraySpec
+from controlplane.spec.model import ArraySpec, ShelfSpec
 from controlplane.spec.problems import shown
 from controlplane.spec.report import Report
 from controlplane.spec.yaml_source import Path
@@ -41,12 +41,12 @@ def unique_names(kind: str, word: str, titles: Sequence[str], report: Report) ->
         first.setdefault(name, index)
 
 
-def reference(kind: str, word: str, name: str, known: Iterable[str], path: Path, report: Report) -> bool:
+def reference(kind: str, word: str, name: str, known: Collection[str], path: Path, report: Report) -> bool:
     """True if ``name`` exists; reports it otherwise, unless a refused entry may have defined it."""
-    existing = list(known)
-    if name in existing:
+    if name in known:
         return True
     if not report.forgiven(kind, name):
+        existing = list(known)
         few = ", ".join(existing[:8]) + (", ..." if len(existing) > 8 else "")
         report.problem(
             "SPEC-031", path, f"there is no {word} {shown(name)}",
@@ -90,8 +90,10 @@ def nodes(spec: ArraySpec, report: Report) -> None:
         for number, port in enumerate(node.ports):
             key = (port.address, port.service)
             _address(key, ("nodes", index, "ports", number), taken, report)
-    if spec.shelf is not None:
-        _address((spec.shelf.address, spec.shelf.service), ("shelf",), taken, report)
+    # Drives that are files have a shelf even if the file gives none; then its default port is taken too.
+    if spec.shelf is not None or any(entry.file for entry in spec.drives):
+        shelf = spec.shelf or ShelfSpec()
+        _address((shelf.address, shelf.service), ("drives" if spec.shelf is None else "shelf",), taken, report)
 
 
 def _rpc(rpc: str, path: Path, taken: dict[object, Path], report: Report) -> None:

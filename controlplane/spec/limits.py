@@ -29,7 +29,9 @@ LISTENERS_PER_SUBSYSTEM: Final = Limit(
 CNTLID_MIN: Final = Limit(value=1, source="SPDK lib/nvmf/nvmf_internal.h NVMF_MIN_CNTLID")
 CNTLID_MAX: Final = Limit(value=0xFFEF, source="SPDK lib/nvmf/nvmf_internal.h NVMF_MAX_CNTLID")
 NODES: Final = Limit(
-    value=2, source="the CNTLID range 1..FFEFh is cut in two halves, one a node, so that none is given twice"
+    value=2,
+    source=f"CNTLIDs {CNTLID_MIN.value} to {CNTLID_MAX.value:X}h are cut in halves, so that two nodes give none twice; "
+    f"{CNTLID_MAX.source}",
 )
 NAMESPACES_PER_SUBSYSTEM: Final = Limit(
     value=1024, source="max_namespaces of every subsystem; SPDK also caps NSIDs and ANA group ids with it"

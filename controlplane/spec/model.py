@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from controlplane.domain.desired import DEFAULT_CHUNK_BYTES, DEFAULT_SUBSYSTEM
 from controlplane.spec import fields as f
+from controlplane.spec import limits
 from controlplane.spec.problems import nearest, shown
 
 API_VERSION: Final = "ws7000/v1"
@@ -76,7 +77,7 @@ class PoolSpec(_Keys):
     name: f.Name = Field(description="Name of the pool.")
     drives: f.PoolDrives = Field(description="Names (patterns allowed), or the word all.")
     protection: Literal["none", "mirror"] = Field("none", description="Survives nothing, or one drive of a pair.")
-    slices_per_drive: Annotated[int, f.bounded(2, 512)] | None = Field(
+    slices_per_drive: Annotated[int, f.bounded(2, limits.SLICES_PER_DRIVE.value)] | None = Field(
         None, description="Slices a drive is cut into, 2 to 512; default: as few MiB a slice as 512 allow."
     )
     slice_size: f.SliceSize | None = Field(None, description="Size of a slice instead, in whole MiB.")
@@ -105,7 +106,7 @@ class VolumeSpec(_Keys):
     size: f.Size = Field(description="Size with unit; rounded up to whole slices.")
     pool: str = Field(description="Pool it is cut from.")
     subsystem: str = Field(DEFAULT_SUBSYSTEM, description="Subsystem it is shown in; default: default.")
-    stripe: Annotated[int, f.bounded(1, 255)] | None = Field(
+    stripe: Annotated[int, f.bounded(1, limits.BASE_BDEVS.value)] | None = Field(
         None, description="Columns, 1 to 255; a mirrored column takes two drives; default: the whole pool."
     )
     chunk: f.Chunk = Field(DEFAULT_CHUNK_BYTES, description="Bytes a column takes in turn; default 64KiB.",

@@ -152,8 +152,6 @@ _EXAMPLES: Final = {
 _BOUNDS: Final = {
     "greater_than_equal": ("ge", "at least"),
     "less_than_equal": ("le", "at most"),
-    "too_short": ("min_length", "at least"),
-    "too_long": ("max_length", "at most"),
 }
 
 
@@ -172,24 +170,9 @@ def _one(error: ErrorDetails, source: Source, known_keys: dict[str, tuple[str, .
     here = source.place(path)
     name = dotted(path) or "the file"
     if kind == "extra_forbidden":
-        word = str(path[-1])
-        known = known_keys.get(_section(path[:-1]), ())
-        guess = nearest(word, known)
-        return Problem(
-            code="SPEC-003",
-            what=f"unknown key {shown(word)}" + (f" in {dotted(path[:-1])}" if path[:-1] else ""),
-            why="a key that is not understood would otherwise be left out in silence",
-            remedy=guess or f"the keys known here are: {', '.join(known)}",
-            place=source.place(path, key=True),
-        )
+        return _unknown_key(path, source, known_keys)
     if kind == "missing":
-        return Problem(
-            code="SPEC-004",
-            what=f"{dotted(path[:-1]) or 'the file'} has no key {str(path[-1])!r}",
-            why="it has no default, since none would be right for everybody",
-            remedy=f"add a line '{path[-1]}: {_EXAMPLES.get(str(path[-1]), '...')}'",
-            place=source.place(path[:-1]),
-        )
+        return _missing_key(path, source)
     if kind in _CODE_OF_CUSTOM:
         return Problem(
             code=_CODE_OF_CUSTOM[kind],
@@ -202,12 +185,12 @@ def _one(error: ErrorDetails, source: Source, known_keys: dict[str, tuple[str, .
         return _wrong_type(name, _WANTED[kind], given, here)
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        many = kind.startswith("too_")
+        bound = f"{words} {context[key]}"
         return Problem(
             code="SPEC-012",
-            what=f"{name}: {'the list' if many else shown(given)} is out of range",
-            why=f"it must be {words} {context[key]}" + (" entries long" if many else ""),
-            remedy=f"use {words} {context[key]}",
+            what=f"{name}: {shown(given)} is out of range",
+            why=f"it must be {bound}",
+            remedy=f"use {bound}",
             place=here,
         )
     if kind in {"literal_error", "enum"}:
@@ -218,6 +201,29 @@ def _one(error: ErrorDetails, source: Source, known_keys: dict[str, tuple[str, .
         why=error["msg"],
         remedy="see docs/reference/array-yaml.md",
         place=here,
+    )
+
+
+def _unknown_key(path: Path, source: Source, known_keys: dict[str, tuple[str, ...]]) -> Problem:
+    word = str(path[-1])
+    known = known_keys.get(_section(path[:-1]), ())
+    guess = nearest(word, known)
+    return Problem(
+        code="SPEC-003",
+        what=f"unknown key {shown(word)}" + (f" in {dotted(path[:-1])}" if path[:-1] else ""),
+        why="a key that is not understood would otherwise be left out in silence",
+        remedy=guess or f"the keys known here are: {', '.join(known)}",
+        place=source.place(path, key=True),
+    )
+
+
+def _missing_key(path: Path, source: Source) -> Problem:
+    return Problem(
+        code="SPEC-004",
+        what=f"{dotted(path[:-1]) or 'the file'} has no key {str(path[-1])!r}",
+        why="it has no default, since none would be right for everybody",
+        remedy=f"add a line '{path[-1]}: {_EXAMPLES.get(str(path[-1]), '...')}'",
+        place=source.place(path[:-1]),
     )
 
 

@@ -143,6 +143,7 @@ def _members(pool: PoolSpec, path: Path, drives: dict[str, Drive], report: Repor
     if pool.drives == ["all"]:
         return [(0, name) for name in drives]
     members: list[tuple[int, str]] = []
+    looked_at = 0
     for number, text in enumerate(pool.drives):
         where: Path = (*path, "drives", number)
         try:
@@ -153,7 +154,9 @@ def _members(pool: PoolSpec, path: Path, drives: dict[str, Drive], report: Repor
         members += [
             (number, name) for name in names if checks.reference("drives", "drive", name, drives, where, report)
         ]
-        if len(members) > 2 * limits.DRIVES.value:
+        looked_at += len(names)
+        if looked_at > 2 * limits.DRIVES.value:
+            # Every drive was named twice by now, or names without a drive: enough was reported.
             break
     return members
 

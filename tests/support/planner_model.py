@@ -78,6 +78,8 @@ class Model:
         self.labels: dict[str, labels.LabelFacts] = {}
         self.size_bytes = size_bytes
         self.zeroed: set[tuple[str, int]] = set()
+        self.in_flight: set[tuple[str, str, int]] = set()
+        """(node, NQN, group) that was served and has not been drained since."""
 
     @property
     def facts(self) -> dict[str, DriveFacts]:
@@ -87,6 +89,7 @@ class Model:
 
     def propose(self, array: Array) -> Proposal:
         """A plan from what is there now."""
+        # As with a real engine, the label of a drive that is not attached anywhere is not known.
         seen_labels = {name: self.labels.get(name, labels.Blank()) for name in self.facts}
         return make_plan(array, self.state, self.nodes, self.facts, seen_labels)
 
@@ -112,6 +115,7 @@ class Model:
     def restart(self, name: str) -> None:
         """An engine lost everything."""
         self.nodes[name] = NodeImage(node=name)
+        self.in_flight = {item for item in self.in_flight if item[0] != name}
 
     def owners(self, nqn: str, group: int) -> list[str]:
         """Nodes on which some listener serves the group."""
@@ -198,6 +202,8 @@ class Model:
             self.nodes[step.node] = replace(image, subsystems=_without(image.subsystems, step.nqn))
             return
         if isinstance(step, s.Drain):
+            assert step.node not in self.owners(step.nqn, step.group), "drained while still serving"
+            self.in_flight.discard((step.node, step.nqn, step.group))
             return
         sub = image.subsystems[step.nqn]  # type: ignore[attr-defined]
         changed = self._subsystem(sub, image, step)
@@ -209,6 +215,11 @@ class Model:
                 if step.state is not AnaState.INACCESSIBLE:
                     owners = set(self.owners(step.nqn, step.group)) - {step.node}
                     assert not owners, f"group {step.group} is still served by {owners} (I1)"
+                    late = {item for item in self.in_flight if item[1:] == (step.nqn, step.group)}
+                    late = {item for item in late if item[0] != step.node}
+                    assert not late, f"I/O of group {step.group} may still be in flight on {late} (I5)"
+                    if any(ns.group == step.group for ns in sub.namespaces.values()):
+                        self.in_flight.add((step.node, step.nqn, step.group))
                 states = {**sub.listeners[step.listener], step.group: step.state}
                 return replace(sub, listeners={**sub.listeners, step.listener: states})
             case s.ChangeListener(present=True):
@@ -225,6 +236,8 @@ class Model:
                 assert step.namespace.bdev in image.raids
                 assert not self.state.volumes[name].unscrubbed, "exported before it was scrubbed"
                 hidden = replace(step.namespace, hosts=frozenset())
+                if step.node in self.owners(step.nqn, hidden.group):
+                    self.in_flight.add((step.node, step.nqn, hidden.group))
                 return replace(sub, namespaces={**sub.namespaces, hidden.nsid: hidden})
             case s.RemoveNamespace():
                 return replace(sub, namespaces=_without(sub.namespaces, step.nsid))

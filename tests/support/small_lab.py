@@ -120,7 +120,8 @@ def small_lab(kind: EngineKind, folder: Path, *volumes: Volume) -> Iterator[Smal
             shelf.serve(lab.array, session)
         yield lab
     finally:
-        for engine in lab.engines.values():
+        # Nodes before the shelf, as one would.
+        for engine in reversed(list(lab.engines.values())):
             engine.stop()
 
 

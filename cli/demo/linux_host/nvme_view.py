@@ -21,7 +21,7 @@ cd /sys/class
 for link in nvme-subsystem/*/nvme*; do echo "link:$link"; done
 grep -sH '' nvme-subsystem/*/subsysnqn
 grep -sH '' nvme/*/transport nvme/*/address nvme/*/state nvme/*/cntlid nvme/*/hostnqn
-grep -sH '' nvme/*/nvme*n*/ana_state nvme/*/nvme*n*/ana_grpid
+grep -sH '' nvme/*/nvme*n*/nsid nvme/*/nvme*n*/ana_state nvme/*/nvme*n*/ana_grpid
 grep -sH '' block/nvme*/nsid block/nvme*/size block/nvme*/uuid block/nvme*/nguid
 true
 """
@@ -46,7 +46,10 @@ class Controller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespacePath:
-    """One way to a namespace; ``ana_state`` is the kernel's word: optimized, inaccessible, ..."""
+    """One way to a namespace; ``ana_state`` is the kernel's word: optimized, inaccessible, ...
+
+    It is empty, and the group 0, where the controller reports no ANA.
+    """
 
     name: str
     controller: Controller
@@ -148,12 +151,12 @@ def _controller(name: str, files: dict[str, str]) -> Controller | None:
 
 def _paths(controller: Controller, files: dict[str, str]) -> list[NamespacePath]:
     prefix = f"nvme/{controller.name}/"
-    names = {key.split("/")[2] for key in files if key.startswith(prefix) and key.endswith("/ana_state")}
+    names = {key.split("/")[2] for key in files if key.startswith(prefix) and key.endswith("/nsid")}
     return [
         NamespacePath(
             name=name,
             controller=controller,
-            ana_state=files[f"{prefix}{name}/ana_state"],
+            ana_state=files.get(f"{prefix}{name}/ana_state", ""),
             ana_group=int(files.get(f"{prefix}{name}/ana_grpid", "0")),
         )
         for name in sorted(names)

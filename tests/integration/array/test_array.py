@@ -73,8 +73,9 @@ def test_data_survives_a_switchover_and_a_restart_of_each_engine(lab: SmallLab) 
         reconciler.switchover("b")
         for name in ("wide", "safe", "both"):
             assert asyncio.run(contents(lab, state, name)) == expected(state, name, name)
-        for node in ("a", "b"):
-            lab.restart(node)
+        for nodes in ("a", "b", "ab"):
+            for node in nodes:
+                lab.restart(node)
             assert reconciler.apply().changed
         for name in ("wide", "safe", "both"):
             assert asyncio.run(contents(lab, state, name)) == expected(state, name, name)
@@ -204,13 +205,15 @@ def test_an_engine_that_dies_in_the_middle_is_told_and_mended(lab: SmallLab) -> 
         assert not reconciler.apply().changed
 
 
-def test_a_drive_with_foreign_data_is_not_overwritten(lab: SmallLab) -> None:
+@pytest.mark.parametrize("offset", [0, 65600])
+def test_a_drive_with_foreign_data_is_not_overwritten(lab: SmallLab, offset: int) -> None:
     path = lab.folder / "d0.img"
     with path.open("r+b") as file:
-        file.write(b"somebody's partition table")
+        file.seek(offset)
+        file.write(b"somebody's superblock")
     with lab.reconciler() as reconciler:
         with pytest.raises(Refused) as caught:
             reconciler.apply()
         assert caught.value.details["name"] == "d0"
-        assert path.read_bytes().startswith(b"somebody's partition table")
+        assert b"somebody's superblock" in path.read_bytes()
         assert reconciler.apply(Consent(names=frozenset({"d0"}))).changed

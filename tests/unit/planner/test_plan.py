@@ -251,3 +251,40 @@ def test_foreign_objects_are_told_and_left_alone(array: Array, model: Model) -> 
 def test_an_engine_that_examines_by_itself_is_refused(array: Array, model: Model) -> None:
     model.nodes["b"] = replace(model.nodes["b"], auto_examine=True)
     assert codes(model.propose(array).problems) == ["PLAN-017"]
+
+
+def test_a_switchover_cut_before_the_drain_is_drained_by_the_next_plan(array: Array, model: Model) -> None:
+    model.settle(array)
+    model.save(replace(model.state, owners={"default": {1: "b"}}))
+    model.run(model.propose(array).plan.steps[0])
+    assert [type(step) for step in model.propose(array).plan.steps] == [s.Drain, s.SetAna]
+
+
+def test_after_a_restart_of_both_nothing_is_built_on_a_drive_nobody_has_looked_at(array: Array, model: Model) -> None:
+    model.settle(array)
+    model.restart("a")
+    model.restart("b")
+    plan = model.propose(array).plan
+    assert plan.stages[-1].phase is Phase.DRIVE_ATTACH
+    for step in plan.steps:
+        model.run(step)
+    model.labels["d1"] = labels.Blank()
+    assert codes(model.propose(array).problems) == ["PLAN-013"]
+
+
+@pytest.mark.parametrize("offset", [0, 1024, 4096, 65536, 131071])
+def test_a_drive_is_blank_only_if_its_whole_beginning_is(offset: int) -> None:
+    start = bytearray(labels.LOOK_BYTES)
+    assert labels.decode(bytes(start)) == labels.Blank()
+    start[offset] = 1
+    assert isinstance(labels.decode(bytes(start)), labels.Foreign)
+
+
+def test_a_label_is_read_back_and_damage_is_noticed() -> None:
+    label = labels.Label(array_uuid="u", drive="d0", slice_bytes=MIB, slice_count=16)
+    raw = labels.encode(label)
+    assert labels.decode(raw) == label
+    for at in (9, 14, 25, 40):
+        broken = bytearray(raw)
+        broken[at] ^= 0xFF
+        assert isinstance(labels.decode(bytes(broken)), labels.Foreign)
