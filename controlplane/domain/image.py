@@ -107,6 +107,8 @@ class NodeImage:
     """All engine objects of one node."""
 
     node: str
+    engine: str = ""
+    """What the engine says it is; empty where nobody asked."""
     drive_options: bool = False
     """Flush is passed to drives, and a lost or refused drive is retried for ever (never an error to a host)."""
     auto_examine: bool = False
@@ -121,6 +123,11 @@ class NodeImage:
     subsystems: Mapping[str, SubsystemImage] = field(default_factory=dict)
     unmanaged: tuple[str, ...] = ()
     """Objects on the engine that this array did not make; shown, never touched."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether this is the embedded engine, which serves TCP without authentication."""
+        return "embedded" in self.engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

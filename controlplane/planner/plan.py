@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from controlplane.domain.desired import Array
+from controlplane.domain.desired import Array, FabricsDrive, PcieDrive
 from controlplane.domain.errors import Refused, Unreachable, Ws7000Error
 from controlplane.domain.image import AnaState, NodeImage, Seen, Unknown
 from controlplane.domain.state import State
@@ -105,7 +105,12 @@ def _steps(
     placed = _mark_loss(before, after, placed)
     placed += _scrubs(after)
     labelled, problems = label_steps(before, after, labels)
-    return placed + labelled, [*problems, *_self_willed(images), *_wrong_serials(after, images)]
+    return placed + labelled, [
+        *problems,
+        *_self_willed(images),
+        *_beyond_engine(after, images),
+        *_wrong_serials(after, images),
+    ]
 
 
 def _self_willed(images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
@@ -119,6 +124,33 @@ def _self_willed(images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
         )
         for name, image in sorted(images.items())
         if image.auto_examine
+    ]
+
+
+def _beyond_engine(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
+    """What is wanted of an embedded engine that only SPDK does; said before anything is changed."""
+    small = [image.node for image in images.values() if image.embedded]
+    wishes = [f"host {host.name} has a secret file" for host in state.array.hosts if host.secret_file]
+    wishes += [
+        f"node {node.name} has an RDMA port"
+        for node in state.array.nodes
+        if any(port.transport == "rdma" for port in node.ports)
+    ]
+    wishes += [
+        f"drive {drive.name} is {'a PCIe drive' if isinstance(drive.source, PcieDrive) else 'reached over RDMA'}"
+        for drive in state.array.drives
+        if isinstance(drive.source, PcieDrive)
+        or (isinstance(drive.source, FabricsDrive) and drive.source.transport == "rdma")
+    ]
+    return [
+        Refused(
+            "PLAN-018",
+            f"{wish}, and node {small[0]} runs the embedded engine",
+            why="the embedded engine serves NVMe over TCP without authentication, from drives behind a TCP shelf",
+            remedy="run SPDK on the nodes (docs/guides/spdk.md), or leave this out of array.yaml",
+        )
+        for wish in wishes
+        if small
     ]
 
 

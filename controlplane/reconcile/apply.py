@@ -106,8 +106,6 @@ class Applier:
             mine = [step for step in steps if step.node == name]
             if not mine:
                 continue
-            missing = [step.drive for step in mine if step.drive not in facts]
-            assert not missing, f"label of drives never seen: {missing}"
             writes = [
                 calls.write_label(x.drive, facts[x.drive].block_bytes, labels.wanted_label(state, x.drive))
                 for x in mine
@@ -142,4 +140,5 @@ def _check_precondition(step: Step, state: State) -> None:
     """The one precondition that the engine cannot hold for us: no unscrubbed volume is exported."""
     if isinstance(step, s.AddNamespace):
         name = step.namespace.bdev.removeprefix("vol-")
-        assert not state.volumes[name].unscrubbed, f"{name} still holds what was there before"
+        if state.volumes[name].unscrubbed:
+            raise AssertionError(f"{name} still holds what was there before")

@@ -62,6 +62,7 @@ class _First:
     controllers: tuple[v.NvmeControllerInfo, ...]
     raids: tuple[v.RaidInfo, ...]
     keys: tuple[v.KeyInfo, ...]
+    version: v.EngineVersion
 
 
 def observe(session: Session, state: State, node: str) -> Observation:
@@ -100,6 +101,7 @@ def _observe(session: Session, state: State, node: str) -> Observation:
     foreign += [f"RAID set {r.name}" for r in first.raids if r.name not in sets]
     image = NodeImage(
         node=node,
+        engine=first.version.text,
         drive_options=_options_hold(first.bdev_config_options),
         auto_examine=bool(first.bdev_config_options.get("bdev_set_options", {}).get("bdev_auto_examine", True)),
         transports=frozenset(t.trtype.lower() for t in first.transports),
@@ -124,6 +126,7 @@ def _first_round(session: Session) -> _First:
             nvme.get_controllers(),
             raid.get_bdevs("all"),
             keyring.get_keys(),
+            framework.get_version(),
         ],
         deadline_s=DEADLINE_S,
     )
@@ -132,7 +135,7 @@ def _first_round(session: Session) -> _First:
         for entry in replies[3]
         if entry.method in ("bdev_nvme_set_options", "bdev_set_options")
     }
-    return _First(replies[0], replies[1], replies[2], options, replies[4], replies[5], replies[6])
+    return _First(replies[0], replies[1], replies[2], options, replies[4], replies[5], replies[6], replies[7])
 
 
 def _options_hold(options: Mapping[str, Any]) -> bool:

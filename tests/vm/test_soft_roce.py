@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cli.demo.linux_host import GUEST_ADDRESS, Connect, LinuxHost, Missing, Shape, find_pieces
+from cli.demo.linux_host import GUEST_ADDRESS, Connect, LinuxHost, Missing, Pieces, Shape, find_pieces
 
 pytestmark = [pytest.mark.vm, pytest.mark.spdk, pytest.mark.timeout(300)]
 
@@ -54,16 +54,16 @@ def configuration() -> dict[str, Any]:
 
 
 @pytest.fixture
-def roce(spdk: Path) -> Iterator[LinuxHost]:
+def roce(spdk: Path, pieces: Pieces) -> Iterator[LinuxHost]:
     """A guest with a soft-RoCE device and SPDK's program, not yet started."""
     provider = next(Path("/").glob(PROVIDERS.lstrip("/")), None)
     if provider is None or not DRIVER.is_file():
         pytest.skip("libibverbs' soft-RoCE provider not found: apt-get install ibverbs-providers")
-    pieces = find_pieces(("rdma",), modules=MODULES)
-    if isinstance(pieces, Missing):
-        pytest.skip(str(pieces))
+    wanted = find_pieces(("rdma",), modules=MODULES)
+    if isinstance(wanted, Missing):
+        pytest.skip(str(wanted))
     shape = Shape(memory_mib=1024, cpus=2, modules=MODULES, files=(spdk, provider, DRIVER))
-    with LinuxHost(pieces, shape) as host:
+    with LinuxHost(wanted, shape) as host:
         host.check("rdma link add rxe0 type rxe netdev eth0")
         yield host
 

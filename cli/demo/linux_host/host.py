@@ -103,6 +103,7 @@ class LinuxHost(AbstractContextManager["LinuxHost"]):
             if not isinstance(message, Ready):
                 raise stopped(self._machine.log_tail())
             self.kernel = message.kernel
+            self._machine.booted()
         except BaseException:
             self.close()
             raise

@@ -63,8 +63,8 @@ def default_cache() -> Path:
     return tree / ".cache" / "vm" if (tree / "pyproject.toml").is_file() else Path.home() / ".cache" / "ws7000"
 
 
-def find_kernel(modules: tuple[str, ...] = (), cache: Path | None = None) -> Kernel | NoKernel:
-    """The newest usable kernel: installed, else unpacked earlier, else fetched now."""
+def find_kernel(modules: tuple[str, ...] = (), cache: Path | None = None, *, fetch: bool = True) -> Kernel | NoKernel:
+    """The newest usable kernel: installed, else unpacked earlier, else, with ``fetch``, fetched now."""
     wanted = (*BASE_MODULES, *modules)
     folder = (cache or default_cache()) / "kernels"
     roots = [Path("/"), *sorted(folder.glob("linux-image-*"))]
@@ -72,6 +72,8 @@ def find_kernel(modules: tuple[str, ...] = (), cache: Path | None = None) -> Ker
         usable = kernels_below(root, wanted)
         if usable:
             return usable[-1]
+    if not fetch:
+        return NoKernel("no usable one in /boot", _META_PACKAGE)
     fetched = _fetch(folder)
     if isinstance(fetched, NoKernel):
         return fetched
@@ -102,18 +104,18 @@ def _fetch(folder: Path) -> Path | NoKernel:
     """Unpack the package that the meta package stands for into ``folder``; its folder there, once complete."""
     tools = [name for name in ("apt-cache", "apt-get", "dpkg") if shutil.which(name) is None]
     if tools:
-        return NoKernel(f"none in /boot, and without {', '.join(tools)} none can be fetched", _META_PACKAGE)
+        return NoKernel(f"no usable one in /boot, and without {', '.join(tools)} none can be fetched", _META_PACKAGE)
     depends = _tool("apt-cache", "depends", _META_PACKAGE)
     found = _DEPENDS.search(depends.stdout)
     if found is None:
-        return NoKernel(f"none in /boot, and apt knows no {_META_PACKAGE}: run apt-get update", _META_PACKAGE)
+        return NoKernel(f"no usable one in /boot, and apt knows no {_META_PACKAGE}: run apt-get update", _META_PACKAGE)
     package = found.group(1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="unpacking-") as work:
             return _unpack(package, Path(work), folder / package)
     except OSError as error:
-        return NoKernel(f"none in /boot, and {folder} cannot hold one: {error.strerror}", _META_PACKAGE)
+        return NoKernel(f"no usable one in /boot, and {folder} cannot hold one: {error.strerror}", _META_PACKAGE)
 
 
 def _unpack(package: str, work: Path, target: Path) -> Path | NoKernel:
@@ -121,7 +123,7 @@ def _unpack(package: str, work: Path, target: Path) -> Path | NoKernel:
     files = list(work.glob("*.deb"))
     if download.returncode or not files:
         reason = download.stderr.strip().splitlines()[-1:] or ["no file came"]
-        return NoKernel(f"none in /boot, and {package} could not be fetched: {reason[0]}", _META_PACKAGE)
+        return NoKernel(f"no usable one in /boot, and {package} could not be fetched: {reason[0]}", _META_PACKAGE)
     root = work / "root"
     unpacked = _tool("dpkg", "-x", str(files[0]), str(root))
     if unpacked.returncode:

@@ -78,6 +78,11 @@ class Machine:
         """Process id of QEMU."""
         return self._process.pid
 
+    def booted(self) -> None:
+        """The guest holds its kernel and first root file system: their 70 MB need not stay."""
+        for name in ("vmlinux", "initramfs"):
+            (Path(self._folder.name) / name).unlink(missing_ok=True)
+
     def log_tail(self) -> str:
         """The end of what QEMU said and of the kernel's console."""
         work = Path(self._folder.name)

@@ -68,12 +68,13 @@ def find_program(name: str) -> Path | None:
 
 
 def find_pieces(
-    programs: Iterable[str] = (), *, modules: Iterable[str] = (), cache: Path | None = None
+    programs: Iterable[str] = (), *, modules: Iterable[str] = (), cache: Path | None = None, fetch: bool = True
 ) -> Pieces | Missing:
     """Pieces for a guest with nvme-cli, the ext4 tools and ``programs``, and a kernel with ``modules``.
 
     The kernel is an installed one, else one in ``cache``, else one fetched from the distribution into ``cache``
-    (see ``kernel.default_cache``); fetching takes up to some minutes on a slow line.
+    (see ``kernel.default_cache``).  That is 70 MB, so nothing is fetched where a program is missing anyway, or
+    without ``fetch``.
     """
     if platform.machine() not in ("x86_64", "AMD64"):
         return Missing((f"an x86-64 machine (this is {platform.machine()})",), ())
@@ -81,7 +82,7 @@ def find_pieces(
     found = {name: find_program(name) for name in wanted}
     things = [name for name, path in found.items() if path is None]
     packages = [_PACKAGES.get(name, name) for name in things]
-    kernel = find_kernel(tuple(modules), cache)
+    kernel = find_kernel(tuple(modules), cache, fetch=fetch and not things)
     if isinstance(kernel, NoKernel):
         things.append(f"a Linux kernel ({kernel.reason})")
         packages.append(kernel.package)

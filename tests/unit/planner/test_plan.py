@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from planner_model import MIB, Model
 
-from controlplane.domain.desired import Array, Pool, Protection, Qos, Volume
+from controlplane.domain.desired import Array, PcieDrive, Pool, Protection, Qos, Volume
 from controlplane.domain.image import AnaState, Unknown
 from controlplane.planner import labels
 from controlplane.planner import steps as s
@@ -288,3 +288,16 @@ def test_a_label_is_read_back_and_damage_is_noticed() -> None:
         broken = bytearray(raw)
         broken[at] ^= 0xFF
         assert isinstance(labels.decode(bytes(broken)), labels.Foreign)
+
+
+def test_what_only_spdk_does_is_refused_before_anything_changes(array: Array, model: Model) -> None:
+    model.nodes["a"] = replace(model.nodes["a"], engine="SPDK v26.05 (WS7000 embedded engine 0.1.0)")
+    secret = replace(array, hosts=(replace(array.hosts[0], secret_file="/etc/k"), array.hosts[1]))
+    port = replace(array.nodes[0].ports[0], transport="rdma")
+    rdma = replace(array, nodes=(replace(array.nodes[0], ports=(port,)), array.nodes[1]))
+    pcie = replace(
+        array, drives=(replace(array.drives[0], source=PcieDrive(address="0000:01:00.0")), *array.drives[1:])
+    )
+    for wanted in (secret, rdma, pcie):
+        assert codes(model.propose(wanted).problems) == ["PLAN-018"]
+    assert not model.propose(array).problems
