@@ -72,23 +72,16 @@ class Root(click.Group):
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
         complete_var: str | None = None,
-        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - click's signature
-        windows_expand_args: bool = True,  # noqa: FBT001, FBT002 - click's signature
-        **extra: Any,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,  # noqa: ARG002 - click's signature
+        **extra: Any,  # noqa: ANN401 - click's signature
     ) -> int:
         """Run a command line; ends the process with its exit status unless ``standalone_mode`` is off."""
         words = list(sys.argv[1:] if args is None else args)
         invocation = Invocation.of(words)
         extra.setdefault("obj", invocation)
         try:
-            result = super().main(
-                words,
-                prog_name or "ws7000",
-                complete_var,
-                False,
-                windows_expand_args,
-                **extra,  # noqa: FBT003
-            )
+            result = super().main(words, prog_name or "ws7000", complete_var, standalone_mode=False, **extra)
             status = int(result) if isinstance(result, int) else 0
         except BaseException as problem:  # the outermost boundary: everything becomes words and a status
             if isinstance(problem, SystemExit):

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 DEFAULT_FILE: Final = "array.yaml"
 DEFAULT_STATE: Final = Path("/var/lib/ws7000")
@@ -92,9 +93,7 @@ _ARRAY: Final = (
 )  # fmt: skip
 
 
-def _files() -> Any:
-    from click.shell_completion import CompletionItem
-
+def _files() -> CompletionItem:
     return CompletionItem("", type="file")
 
 
@@ -110,7 +109,7 @@ def array_options(command: _Command) -> _Command:
 
 def _gathered(command: _Command, options: tuple[Callable[[Any], Any], ...]) -> _Command:
     @functools.wraps(command)
-    def called(**given: Any) -> Any:
+    def called(**given: Any) -> object:  # noqa: ANN401 - whatever the command takes
         source = click.get_current_context().get_parameter_source("file")
         settings = Settings(
             file=given.pop("file", DEFAULT_FILE),

@@ -205,23 +205,14 @@ def ranges(names: Iterable[str], most: int = 6) -> str:
             parts[-1].append(name)
         else:
             parts.append([name])
-    texts = []
-    for part in parts:
-        texts += [f"{part[0]}..{part[-1]}"] if len(part) > 2 else part
-    shown = texts[:most]
-    rest = sum(len(part) for part in parts) - _covered(parts, most)
+    texts = [
+        text
+        for part in parts
+        for text in ([(f"{part[0]}..{part[-1]}", len(part))] if len(part) > 2 else [(name, 1) for name in part])
+    ]
+    rest = sum(count for _, count in texts[most:])
+    shown = [text for text, _ in texts[:most]]
     return ", ".join([*shown, f"and {rest} more"] if rest else shown)
-
-
-def _covered(parts: list[list[str]], most: int) -> int:
-    """How many names the first ``most`` texts stand for."""
-    covered = texts = 0
-    for part in parts:
-        wanted = 1 if len(part) > 2 else len(part)
-        taken = min(wanted, most - texts)
-        covered += len(part) if len(part) > 2 and taken else taken
-        texts += taken
-    return covered
 
 
 def _follows(before: str, after: str) -> bool:

@@ -105,7 +105,7 @@ class Source:
         return self.lines[place.line - 1] if 0 < place.line <= len(self.lines) else ""
 
 
-class _StopReading(Exception):  # noqa: N818 - control flow, never seen outside
+class _StopReading(Exception):
     """Nothing after this point can be understood."""
 
 

@@ -122,6 +122,11 @@ class Engine:
 
     def sweep(self) -> None:
         """Take away what there is, whoever made it."""
+        self.sweep_to_devices()
+        self._sweep_devices()
+
+    def sweep_to_devices(self) -> None:
+        """Take away subsystems and sets: what they stood on is left, its data too."""
         for subsystem in self.run(nvmf.get_subsystems()):
             self.run(nvmf.delete_subsystem(subsystem.nqn))
         sets = self.run(raid.get_bdevs())
@@ -131,6 +136,8 @@ class Engine:
                 if each.name not in inner:
                     self.run(raid.delete(each.name))
             sets = self.run(raid.get_bdevs())
+
+    def _sweep_devices(self) -> None:
         for base in {info.split_base for info in self.run(bdev.get_bdevs())} - {""}:
             self.run(bdev.split_delete(base))
         for controller in self.run(nvme.get_controllers()):

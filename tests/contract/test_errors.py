@@ -201,6 +201,7 @@ def drive_rows(w: World) -> list[Row]:
                 "trsvcid": str(w.free),
                 "subnqn": WORLD,
                 "ctrlr_loss_timeout_sec": -1,
+                "reconnect_delay_sec": 0,
             },
         ),
         (

@@ -47,7 +47,7 @@ SEND_BUFFER: Final = 1 << 20  # bytes waiting in the transport above which paylo
 ADMIN_IN_CAPSULE: Final = 8192  # section 3.3.2.1: fixed for the admin queue and for fabrics commands
 
 
-class TransportLost(Exception):  # noqa: N818 - what happened to the transport, not a mistake
+class TransportLost(Exception):
     """The connection ended; the commands that were in flight may or may not have been executed."""
 
 

@@ -26,7 +26,7 @@ from dataplane.nvme.identify import CMIC_MULTI_CONTROLLER
 log = logging.getLogger(__name__)
 
 
-class NotThisSubsystem(Exception):  # noqa: N818 - a reason, answered as an errno
+class NotThisSubsystem(Exception):
     """The controller cannot be a further path of this subsystem."""
 
     errno = errno.EINVAL

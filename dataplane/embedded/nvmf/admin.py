@@ -39,7 +39,7 @@ class Answer(NamedTuple):
     data: Raw = b""
 
 
-class ConnectRefused(NvmeError):  # noqa: N818 - reads as what happened
+class ConnectRefused(NvmeError):
     """Connect was refused because of one field; ``cdw0`` says which (base 2.0 section 6.3)."""
 
     def __init__(self, offset: int, *, in_data: bool) -> None:

@@ -42,7 +42,7 @@ STARTUP: Final = State.STARTUP
 RUNTIME: Final = State.RUNTIME
 
 
-class RpcFault(Exception):  # noqa: N818 - it is an answer, not a failure of ours
+class RpcFault(Exception):
     """A method answers with this error object."""
 
     def __init__(self, code: int, message: str) -> None:
