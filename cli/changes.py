@@ -160,7 +160,8 @@ def _write_applied(out: Output, name: str, applied: Applied) -> None:
         "rounds": rounds,
         "generation": applied.state.generation,
     }
-    notes = [line for plan in applied.plans for line in remarks(plan)] if applied.changed else []
+    # What waited in an earlier round was seen to in a later one; only notes of all rounds still hold.
+    notes = [line for plan in applied.plans for line in remarks(replace(plan, pending=()))]
     for line in dict.fromkeys(notes):
         out.say(line)
     out.value("Applied", body, [words])

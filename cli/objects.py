@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from cli.output import Column, Item
+from cli.plan_lines import ranges
 from controlplane.domain.desired import Volume
 from controlplane.domain.image import NodeImage
 from controlplane.domain.state import GROUP_OF_HOME, State, VolumeRecord
@@ -32,6 +33,11 @@ def text(key: str) -> Callable[[Item], str]:
         return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
     return show
+
+
+def many(key: str) -> Callable[[Item], str]:
+    """Shows the names in ``item[key]`` as ranges."""
+    return lambda item: ranges(item[key]) or "-"
 
 
 def size(key: str) -> Callable[[Item], str]:
@@ -66,7 +72,7 @@ VOLUME_COLUMNS: Final = (
     Column(title="BY NODE", show=by_node, wide=True),
     Column(title="ASKED", show=size("size_bytes"), wide=True),
     Column(title="CHUNK", show=size("chunk_bytes"), wide=True),
-    Column(title="DRIVES", show=text("drives"), wide=True),
+    Column(title="DRIVES", show=many("drives"), wide=True),
     Column(title="LIMITS", show=text("limits"), wide=True),
     Column(title="READ ONLY", show=text("read_only"), wide=True),
     Column(title="UUID", show=text("uuid"), wide=True),
@@ -188,7 +194,7 @@ POOL_COLUMNS: Final = (
     Column(title="FREE", show=size("free_bytes")),
     Column(title="VOLUMES", show=lambda item: str(len(item["volumes"]))),
     Column(title="STATE", show=text("state")),
-    Column(title="DRIVE NAMES", show=text("drives"), wide=True),
+    Column(title="DRIVE NAMES", show=many("drives"), wide=True),
 )
 
 

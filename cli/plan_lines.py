@@ -83,7 +83,7 @@ def _risk(step: Step) -> str:
         case Risk.DATA_LOSS:
             return f"  [DATA LOSS: what {step.destroys or step.subject} holds is gone for good]"
         case Risk.PATH_LOSS:
-            return "  [PATH LOSS: hosts lose a path meanwhile]"
+            return "  [PATH LOSS: hosts lose this path]"
         case _:
             return ""
 

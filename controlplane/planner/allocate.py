@@ -63,7 +63,7 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
     problems += _lost_drives(array, state)
     if problems:
         return Allocation(state=state, problems=tuple(problems))
-    state = replace(state, array=array, drives={k: v for k, v in state.drives.items() if _has_drive(array, k)})
+    state = replace(state, array=array)
     state, found = _adopt(state, facts)
     problems += found
     state = _subsystems(state)
@@ -174,32 +174,51 @@ def default_slice_bytes(size_bytes: int, limit: int) -> int:
 
 
 def _adopt(state: State, facts: Mapping[str, DriveFacts]) -> tuple[State, list[Ws7000Error]]:
-    """Give every drive that has been seen its slices; all drives of a pool have slices of one size."""
-    drives = dict(state.drives)
+    """Give every drive of a pool that has been seen its slices, all of one size within the pool.
+
+    A drive that holds volumes keeps its slices for good; an empty one follows its pool, so that it can move from
+    one pool to another.  A drive in no pool has no slices."""
+    busy = {ref.drive for volume in state.volumes.values() for ref in volume.slices}
+    drives: dict[str, DriveRecord] = {}
     problems: list[Ws7000Error] = []
     for pool in state.array.pools:
+        for name in pool.drives:
+            if name in state.drives:
+                drives[name] = state.drives[name]
         known = [name for name in pool.drives if name in facts]
-        new = [name for name in known if name not in drives]
-        if not new:
-            continue
-        limit = pool.slices_per_drive or MAX_SLICES_PER_DRIVE
-        sizes = {drives[name].slice_bytes for name in pool.drives if name in drives}
-        smallest = min(facts[name].size_bytes for name in known)
-        slice_bytes = sizes.pop() if sizes else pool.slice_bytes or default_slice_bytes(smallest, limit)
-        for name in new:
-            seen = facts[name]
-            count = min(seen.size_bytes // slice_bytes, limit)
+        slice_bytes = _pool_slice_bytes(pool, drives, busy, facts)
+        for name in known:
+            limit = pool.slices_per_drive or MAX_SLICES_PER_DRIVE
+            count = min(facts[name].size_bytes // slice_bytes, limit)
+            kept = drives.get(name)
+            if kept is not None and (name in busy or (kept.slice_bytes, kept.slice_count) == (slice_bytes, count)):
+                continue
             if count < 2:
-                problems.append(_too_small(name, seen.size_bytes, slice_bytes))
+                problems.append(_too_small(name, facts[name].size_bytes, slice_bytes))
                 continue
             drives[name] = DriveRecord(
                 name=name,
                 slice_bytes=slice_bytes,
                 slice_count=count,
-                size_bytes=seen.size_bytes,
-                serial=seen.serial,
+                size_bytes=facts[name].size_bytes,
+                serial=facts[name].serial,
             )
     return replace(state, drives=drives), problems
+
+
+def _pool_slice_bytes(
+    pool: Pool, drives: Mapping[str, DriveRecord], busy: set[str], facts: Mapping[str, DriveFacts]
+) -> int:
+    """The slice size of a pool: that of its volumes; else as written; else else the one that cuts
+    its smallest drive into at most so many slices."""
+    in_use = {drives[name].slice_bytes for name in pool.drives if name in busy and name in drives}
+    if in_use:
+        return in_use.pop()
+    if pool.slice_bytes:
+        return pool.slice_bytes
+    sizes = [facts[name].size_bytes for name in pool.drives if name in facts]
+    sizes += [drives[name].size_bytes for name in pool.drives if name in drives]
+    return default_slice_bytes(min(sizes, default=MIB), pool.slices_per_drive or MAX_SLICES_PER_DRIVE)
 
 
 def _too_small(name: str, size_bytes: int, slice_bytes: int) -> Ws7000Error:

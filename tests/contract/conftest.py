@@ -212,3 +212,14 @@ def other(engines: Engines) -> Iterator[Engine]:
 def free_port() -> Callable[[], int]:
     """Finds a port."""
     return find_port
+
+
+@pytest.fixture(scope="module")
+def start_pair(tmp_path_factory: pytest.TempPathFactory) -> Callable[[EngineKind], tuple[Engine, Engine]]:
+    """Starts two fresh engines of a kind; the caller stops them."""
+
+    def start(kind: EngineKind) -> tuple[Engine, Engine]:
+        made = Engines(kind, tmp_path_factory.mktemp(f"pair-{kind}"))
+        return made.get(0), made.get(1)
+
+    return start

@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 from planner_model import MIB, Model
 
-from controlplane.domain.desired import Array, PcieDrive, Pool, Protection, Qos, Volume
+from controlplane.domain.desired import (
+    Array,
+    PcieDrive,
+    Pool,
+    Protection,
+    Qos,
+    Subsystem,
+    Volume,
+    subsystem_nqn,
+)
 from controlplane.domain.image import AnaState, Unknown
 from controlplane.planner import labels
 from controlplane.planner import steps as s
@@ -301,3 +310,57 @@ def test_what_only_spdk_does_is_refused_before_anything_changes(array: Array, mo
     for wanted in (secret, rdma, pcie):
         assert codes(model.propose(wanted).problems) == ["PLAN-018"]
     assert not model.propose(array).problems
+
+
+def test_an_empty_drive_moves_to_a_pool_with_other_slices(array: Array, model: Model) -> None:
+    pools = (
+        Pool(name="fast", drives=("d0", "d1"), slice_bytes=MIB),
+        Pool(name="big", drives=("d2",), slice_bytes=4 * MIB),
+    )
+    first = replace(array, pools=pools, volumes=())
+    model.settle(first)
+    assert model.nodes["a"].splits["d1"].slice_bytes == MIB
+    moved = (
+        Pool(name="fast", drives=("d0",), slice_bytes=MIB),
+        Pool(name="big", drives=("d1", "d2"), slice_bytes=4 * MIB),
+    )
+    volume = Volume(name="v", size_bytes=16 * MIB, pool="big")
+    model.settle(replace(first, pools=moved, volumes=(volume,)))
+    assert model.nodes["b"].splits["d1"].slice_bytes == 4 * MIB
+    assert model.state.volumes["v"].slice_bytes == 4 * MIB
+    assert model.labels["d1"] == labels.wanted_label(model.state, "d1")
+
+
+def test_a_drive_in_no_pool_is_attached_and_whole(array: Array, model: Model) -> None:
+    model.settle(replace(array, volumes=(), pools=(array.pools[0],)))
+    assert "d5" in model.nodes["a"].drives
+    assert "d5" not in model.nodes["a"].splits
+
+
+def test_a_drive_with_volumes_keeps_its_slices_whatever_the_pool_says(array: Array, model: Model) -> None:
+    model.settle(array)
+    before = model.state.drives["d0"]
+    changed = replace(array, pools=(replace(array.pools[0], slice_bytes=4 * MIB), array.pools[1]))
+    model.settle(changed)
+    assert model.state.drives["d0"] == before
+
+
+def test_a_subsystem_comes_and_goes_with_its_volumes(array: Array, model: Model) -> None:
+    model.settle(array)
+    tenant = Subsystem(name="tenant", nqn=subsystem_nqn("t", "tenant"))
+    volume = Volume(name="theirs", size_bytes=MIB, pool="fast", subsystem="tenant", hosts=("h2",))
+    model.settle(replace(array, subsystems=(*array.subsystems, tenant), volumes=(*array.volumes, volume)))
+    shown = model.nodes["a"].subsystems[tenant.nqn]
+    assert set(shown.hosts) == {"nqn.2014-08.test:h2"}
+    assert [ns.bdev for ns in shown.namespaces.values()] == ["vol-theirs"]
+    model.settle(array)
+    assert tenant.nqn not in model.nodes["a"].subsystems
+
+
+def test_a_pool_with_new_drives_comes_and_goes(array: Array, model: Model) -> None:
+    fewer = replace(array, drives=array.drives[:3], pools=array.pools[:1], volumes=(array.volumes[0],))
+    model.settle(fewer)
+    model.settle(array)
+    assert set(model.nodes["b"].drives) == {f"d{i}" for i in range(6)}
+    model.settle(fewer)
+    assert set(model.nodes["b"].drives) == {"d0", "d1", "d2"}
