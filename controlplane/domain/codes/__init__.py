@@ -9,6 +9,8 @@ from __future__ import annotations
 from controlplane.domain.codes import cli, engine, host, plan, rpc, spec, store
 from controlplane.domain.codes.page import Page
 
-PAGES: dict[str, Page] = {page.code: page for module in (spec, plan, store, rpc, engine, host, cli) for page in module.PAGES}
+PAGES: dict[str, Page] = {
+    page.code: page for module in (spec, plan, store, rpc, engine, host, cli) for page in module.PAGES
+}
 
 __all__ = ["PAGES", "Page"]

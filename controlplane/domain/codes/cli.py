@@ -23,8 +23,8 @@ _COMMANDS: Final = (
         code="CLI-003",
         title="Nothing has been applied yet",
         explanation=(
-            "Lists, switchovers and exports work on the stored state, and the state folder has none. Either no array was "
-            "applied, or its state is in another folder."
+            "Lists, switchovers and exports work on the stored state, and the state folder has none. Either no array "
+            "was applied, or its state is in another folder."
         ),
         remedy="Name the folder with --state or WS7000_STATE, or apply an array: ws7000 array apply -f array.yaml",
     ),
@@ -32,7 +32,7 @@ _COMMANDS: Final = (
         code="CLI-004",
         title="There is nothing of that name",
         explanation="The applied array has no such object. Names count in full and in lower case.",
-        remedy="See the list of its kind, such as ws7000 volume list; what is only in array.yaml has to be applied first.",
+        remedy="See ws7000 volume list and its like; what is only in array.yaml has to be applied first.",
     ),
     Page(
         code="CLI-005",
@@ -43,15 +43,15 @@ _COMMANDS: Final = (
     Page(
         code="CLI-006",
         title="The operating system refused",
-        explanation="A file or folder could not be read or written, or a resource is used up. The message has its words.",
+        explanation="A file or folder could not be read or written, or a resource is used up. The message says which.",
         remedy="Look at the owner and the rights of the path; the state folder can be chosen with --state.",
     ),
     Page(
         code="CLI-007",
         title="Interrupted",
         explanation=(
-            "The command was stopped from the keyboard. Steps that were done stay done; a step under way may or may not "
-            "have been carried out by the engine."
+            "The command was stopped from the keyboard. Steps that were done stay done; a step under way may or may "
+            "not have been carried out by the engine."
         ),
         remedy="Apply again: it looks first, and goes on from what is there.",
     ),

@@ -42,8 +42,8 @@ _WISHES: Final = (
         code="PLAN-004",
         title="The drive is too small for its pool",
         explanation=(
-            "All drives of a pool are cut into slices of one size. Slice 0 belongs to the array, so a drive has to have "
-            "room for two slices at least."
+            "All drives of a pool are cut into slices of one size. Slice 0 belongs to the array, so a drive has to "
+            "have room for two slices at least."
         ),
         remedy="Use a larger drive, or put it into a pool of its own with a smaller slice_size.",
     ),
@@ -77,7 +77,7 @@ _WISHES: Final = (
     Page(
         code="PLAN-015",
         title="There is no such subsystem",
-        explanation="A switchover looks at the subsystems that were applied; one that is only in array.yaml does not count.",
+        explanation="A switchover looks at what was applied; a subsystem that is only in array.yaml does not count.",
         remedy="See ws7000 subsystem list.",
     ),
 )
@@ -121,8 +121,8 @@ _SAFETY: Final = (
             "but says nothing, or something else: it was wiped, exchanged, or is another array's."
         ),
         remedy=(
-            "Put the right drive back. If its data is gone, remove the volumes that lie on it, apply, and let the drive "
-            "be adopted anew."
+            "Put the right drive back. If its data is gone, remove the volumes that lie on it, apply, and let the "
+            "drive be adopted anew."
         ),
     ),
     Page(
@@ -171,10 +171,10 @@ _APPLY: Final = (
         code="PLAN-021",
         title="The apply stopped in the middle",
         explanation=(
-            "A step failed, and nothing after it was done. Every step before it holds, and the order of a plan makes each "
-            "prefix safe: what is exported is complete. The message has the cause, the journal the steps."
+            "A step failed, and nothing after it was done. Every step before it holds, and the order of a plan makes "
+            "each prefix safe: what is exported is complete. The message has the cause, the journal the steps."
         ),
-        remedy="Mend the cause and apply again; the next plan goes on from what is there. ws7000 array history shows where.",
+        remedy="Mend the cause and apply again; the next plan goes on from there. ws7000 array history shows where.",
     ),
     Page(
         code="PLAN-022",

@@ -11,8 +11,8 @@ PAGES: Final[tuple[Page, ...]] = (
         code="STORE-001",
         title="No copy of the state can be read",
         explanation=(
-            "The state folder has a copy per node, each with a checksum, and none of them verifies. The state holds the "
-            "map of the volumes: which slices of which drives they are. An apply without it would take the drives "
+            "The state folder has a copy per node, each with a checksum, and none of them verifies. The state holds "
+            "the map of the volumes: which slices of which drives they are. An apply without it would take the drives "
             "for free ones, so everything is refused."
         ),
         remedy=(
@@ -24,8 +24,8 @@ PAGES: Final[tuple[Page, ...]] = (
         code="STORE-002",
         title="The array was changed meanwhile",
         explanation=(
-            "Each change raises the generation of the state by one. This change was decided on an older generation than "
-            "the stored one, so it could undo what somebody else just did. Nothing was saved."
+            "Each change raises the generation of the state by one. This change was decided on an older generation "
+            "than the stored one, so it could undo what somebody else just did. Nothing was saved."
         ),
         remedy="Run the command again; it decides anew on what is there now.",
     ),

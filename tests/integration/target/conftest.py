@@ -23,7 +23,7 @@ HOST = "nqn.2025-01.io.ws7000:host"
 WAIT_S = 20.0
 
 
-class Ended(Exception):  # noqa: N818 - what happened, not what went wrong
+class Ended(Exception):
     """The controller closed the connection; ``term`` is its last word, if it had one."""
 
     def __init__(self, term: pdu.TermReq | None) -> None:
