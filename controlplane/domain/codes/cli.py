@@ -1,4 +1,4 @@
-"""Pages of the CLI codes, and of what the demo starts: engines (ENG-01x) and a virtual Linux host (HOST)."""
+"""Pages of the CLI codes, and of starting an engine process (ENG-010 and on), which only commands do."""
 
 from __future__ import annotations
 
@@ -78,24 +78,6 @@ _DEMO: Final = (
         title="No Linux kernel host can be booted here",
         explanation="The demo was told to boot a Linux kernel in QEMU, and something that this takes is not installed.",
         remedy="Install what the message names, or leave --kernel-host away; the demo then goes on without it.",
-    ),
-    Page(
-        code="HOST-001",
-        title="The virtual Linux host stopped",
-        explanation="The kernel in QEMU panicked, or QEMU ended by itself. The end of its log is in the message.",
-        remedy="Read the log; the machine may have run out of memory.",
-    ),
-    Page(
-        code="HOST-002",
-        title="The virtual Linux host did not answer in time",
-        explanation="Without hardware virtualisation the guest is emulated, and slow on a busy machine.",
-        remedy="Run it again on a quieter machine, or leave it out with --kernel-host no.",
-    ),
-    Page(
-        code="HOST-003",
-        title="A command in the virtual Linux host failed",
-        explanation="The message has the command, its exit status and what it wrote.",
-        remedy="Read what the command wrote; the kernel's log is beside it.",
     ),
     Page(
         code="ENG-010",
