@@ -55,13 +55,13 @@ class Phase(IntEnum):
     SPLIT_CREATE = 53
     RAID_CREATE = 60  # inner sets before outer ones
     SCRUB = 70
-    QOS = 71
     KEY_ADD = 79
     SUBSYSTEM_CREATE = 80
     HOST_ADD = 81
     NAMESPACE_ADD = 82
-    SHOW = 83
-    LISTENER_ADD = 84
+    QOS = 83  # SPDK v26.05 refuses to change the limits of a device that nobody has open
+    SHOW = 84
+    LISTENER_ADD = 85
     ANA_RAISE = 90
 
 

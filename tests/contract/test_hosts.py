@@ -323,8 +323,8 @@ def test_controller_identifiers_stay_in_their_range_and_then_run_out(engine: Any
     play(story)
 
 
-def test_a_host_without_keep_alive_is_dropped(engine: Any) -> None:
-    """KATO is raised to ``min_kato`` (10 s), so the host that stays silent must ask for it as its own life."""
+def test_a_short_keep_alive_timeout_is_raised_to_the_least_of_the_transport(engine: Any) -> None:
+    """The host asks for 5 s and gets ``min_kato``, 10 s."""
     engine.malloc("m0")
     port = engine.serve(NQN, "m0")
 
