@@ -15,7 +15,7 @@ from controlplane.domain.desired import Volume
 from controlplane.domain.image import NodeImage
 from controlplane.domain.state import GROUP_OF_HOME, State, VolumeRecord
 from controlplane.domain.units import show_size
-from controlplane.planner.diff import qos_text
+from controlplane.planner.diff_bdevs import qos_text
 from controlplane.planner.image import source_text
 from controlplane.reconcile import status
 from controlplane.reconcile.reconciler import View

@@ -16,7 +16,8 @@ from controlplane.domain.state import State
 from controlplane.domain.units import show_size
 from controlplane.planner import steps as s
 from controlplane.planner.allocate import Allocation, DriveFacts, allocate
-from controlplane.planner.diff import Placed, diff_node
+from controlplane.planner.diff import diff_node
+from controlplane.planner.diff_bdevs import Placed
 from controlplane.planner.image import wanted_image
 from controlplane.planner.labels import LabelFacts, label_steps, unread
 from controlplane.planner.order import into_stages
