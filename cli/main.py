@@ -104,7 +104,7 @@ def _no_such(kind: str, name: str, known: Iterable[str]) -> str:
     return f"no such {kind} {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
-@click.command(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.command("ws7000", cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="ws7000", prog_name="ws7000")
 def main() -> None:
     """WS7000: an all-flash array from one file.

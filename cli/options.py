@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -50,8 +51,7 @@ class Invocation:
     @classmethod
     def of(cls, words: list[str]) -> Invocation:
         """Read from the words themselves; ``-o json``, ``-ojson``, ``--output json`` and ``--output=json``."""
-        pairs = zip(words, [*words[1:], ""], strict=True)
-        apart = any(word in ("-o", "--output") and following == "json" for word, following in pairs)
+        apart = any(word in ("-o", "--output") and following == "json" for word, following in pairwise(words))
         joined = any(word in ("-ojson", "--output=json") for word in words)
         return cls(json_errors=apart or joined, debug="--debug" in words)
 

@@ -35,7 +35,10 @@ _STYLES: Final = {
     "error:": "bold red",
     "warning:": "yellow",
 }
-_GAP: Final = "   "
+_GAP: Final = 3
+_NARROW_GAP: Final = 2
+_NARROWEST: Final = 6
+"""No column becomes narrower than this to fit a terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,17 +143,15 @@ class Output:
             return
         if self.settings.headers:
             rows.insert(0, [column.title for column in shown])
-        widths = [max(map(cell_len, cells)) for cells in zip(*rows, strict=True)]
-        limit = None if wide else self._width()
+        widths, gap = _fitted([max(map(cell_len, cells)) for cells in zip(*rows, strict=True)], self._limit(wide=wide))
         for row in rows:
-            cells = [set_cell_size(cell, width) for cell, width in zip(row, widths, strict=True)]
-            line = _GAP.join(cells).rstrip()
-            if limit and cell_len(line) > limit:
-                line = set_cell_size(line, max(limit - 3, 0)).rstrip() + "..."
-            self._out.print(_paint(line))
+            cells = [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
+            self._out.print(_paint((" " * gap).join(cells).rstrip()))
 
-    def _width(self) -> int | None:
-        """Where lines end: COLUMNS, else the terminal's width, else nowhere."""
+    def _limit(self, *, wide: bool) -> int | None:
+        """Where lines end: COLUMNS, else the terminal's width, else (in a pipe, or wide) nowhere."""
+        if wide:
+            return None
         given = os.environ.get("COLUMNS", "")
         if given.isdigit() and int(given) > 0:
             return int(given)
@@ -175,6 +176,24 @@ class Output:
                 self.say(f"[{done + 1:>{len(str(total))}}/{total}] {sentence}")
 
         yield line
+
+
+def _fitted(widths: list[int], limit: int | None) -> tuple[list[int], int]:
+    """Widths of columns and of the gaps between them that keep a line within ``limit``, as far as that goes: gaps
+    first, then the widest column, since every column says something and the last ones no less."""
+    gaps = len(widths) - 1
+    if limit is None or sum(widths) + gaps * _GAP <= limit:
+        return widths, _GAP
+    fitted = list(widths)
+    while sum(fitted) + gaps * _NARROW_GAP > limit and max(fitted) > _NARROWEST:
+        fitted[fitted.index(max(fitted))] -= 1
+    return fitted, _NARROW_GAP
+
+
+def _cut(cell: str, width: int) -> str:
+    if cell_len(cell) <= width:
+        return set_cell_size(cell, width)
+    return set_cell_size(cell, width - 3) + "..."
 
 
 def _yaml(body: Mapping[str, Any]) -> str:

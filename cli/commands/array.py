@@ -184,7 +184,7 @@ def show(settings: Settings) -> None:
 
     out = Output(settings)
     view = look(settings, out)
-    body = objects.whole(view, engine_versions(view.state.array))
+    body = objects.whole(view, engine_versions(view.seen))
     told = fields(
         [
             ("array", body["name"]),

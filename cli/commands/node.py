@@ -28,7 +28,7 @@ def _items(view: View) -> list[dict[str, Any]]:
     from cli import objects
     from controlplane.reconcile.engines import engine_versions
 
-    return objects.nodes(view, engine_versions(view.state.array))
+    return objects.nodes(view, engine_versions(view.seen))
 
 
 @node.command("list")

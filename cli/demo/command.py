@@ -95,7 +95,7 @@ async def _our_host(lab: Lab, reconciler: Reconciler, state: State, say: Say) ->
         for nsid, name in names.items():
             namespace = connection.namespace(nsid)
             if not await story.reads_zero(namespace, state.volumes[name]):
-                raise AssertionError(f"new volume {name} does not read zeroes")
+                raise story.broken(f"new volume {name} does not read zeroes", "somebody's old data shows")
             written += await story.write_all(namespace, state.volumes[name])
         before = {path.address: path.ios for path in connection.paths}
         say(f"host gpu1: new volumes read zeroes; wrote {show_size(written)} of checksummed blocks")
@@ -114,7 +114,7 @@ async def _our_host(lab: Lab, reconciler: Reconciler, state: State, say: Say) ->
         seen = sorted(connection.namespaces)
         allowed = sorted(state.volumes[v.name].nsid for v in lab.array.volumes if "gpu2" in v.hosts)
         if seen != allowed:
-            raise AssertionError(f"host gpu2 sees namespaces {seen}, it may see {allowed}")
+            raise story.broken(f"host gpu2 sees namespaces {seen}", f"it may see {allowed}")
         say(f"host gpu2: sees {len(seen)} namespace of {len(state.volumes)}; the others are hidden from it")
     return {
         "written_bytes": written,

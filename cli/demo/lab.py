@@ -6,6 +6,7 @@ the reconciler's work.  It ends only processes it started.
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import tempfile
@@ -15,12 +16,11 @@ from types import TracebackType
 from typing import Self
 
 from controlplane.domain.desired import Array
+from controlplane.domain.errors import Refused
 from controlplane.reconcile import shelf
 from controlplane.spec.load import load
 from dataplane.launch import SPDK_MEMORY_MIB, EngineKind, EngineProcess
 from dataplane.rpc.session import Session
-
-SUBSYSTEM = "default"
 
 ARRAY_YAML = """\
 # The demo array: one shelf of {drives} drives that are files, two nodes that both reach them.
@@ -80,6 +80,13 @@ class Lab(AbstractContextManager["Lab"]):
         self._own_folder = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="ws7000-demo-"))
         self.folder.mkdir(parents=True, exist_ok=True)
+        if (self.folder / "array.yaml").exists():
+            raise Refused(
+                "CLI-022",
+                f"{self.folder} holds an array already",
+                why="the demo begins with new drives, and would write over what is there",
+                remedy="name another folder, or remove this one",
+            )
         self.engines: dict[str, EngineProcess] = {}
         self.spec = self.folder / "array.yaml"
         self.state = self.folder / "state"
@@ -117,8 +124,6 @@ class Lab(AbstractContextManager["Lab"]):
 
     def start_engine(self, name: str, *, core: int = 0) -> EngineProcess:
         """Start (or start again) the engine called ``name``; it is empty then."""
-        import os
-
         usable = sorted(os.sched_getaffinity(0))
         engine = EngineProcess.start(
             self.kind,

@@ -92,10 +92,15 @@ async def connect(lab: Lab, host: Host, state: State) -> HostConnection:
 def must(verified: Verified) -> Verified:
     """The result, unless a block was wrong: then DEMO fails, loudly."""
     if verified.wrong_blocks:
-        raise Ws7000Error(
-            "CLI-020",
+        raise broken(
             f"volume {verified.volume}: {verified.wrong_blocks} blocks are not what was written",
-            why="an acknowledged write did not read back",
-            remedy="keep the folder (--keep) and report it: this must never happen",
+            "an acknowledged write did not read back",
         )
     return verified
+
+
+def broken(what: str, why: str) -> Ws7000Error:
+    """A promise of the product did not hold."""
+    return Ws7000Error(
+        "CLI-020", what, why=why, remedy="keep the folder (--keep) and report it: this must never happen"
+    )

@@ -110,6 +110,7 @@ def _steps(
         *problems,
         *_self_willed(images),
         *_beyond_engine(after, images),
+        *_split_mirrors(final, images),
         *_wrong_serials(after, images),
     ]
 
@@ -126,6 +127,29 @@ def _self_willed(images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
         for name, image in sorted(images.items())
         if image.auto_examine
     ]
+
+
+def _split_mirrors(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
+    """Mirrors of a wanted volume that no longer have both legs.
+
+    Taking such a set down and building it again would bring the old leg back without a rebuild, and reads would
+    show what it held when it dropped out; so nothing is planned until somebody has decided which leg is right."""
+    problems: list[Ws7000Error] = []
+    for node in state.array.nodes:
+        wanted = wanted_image(state, node).raids
+        for name, raid in sorted(images[node.name].raids.items()):
+            if name in wanted and raid.level == "raid1" and (not raid.members or not all(raid.members)):
+                problems.append(
+                    Refused(
+                        "PLAN-019",
+                        f"mirror {name} on node {node.name} has lost a leg",
+                        why="the leg that dropped out lacks what was written since; without a rebuild it would be "
+                        "served as good data",
+                        remedy="do not restart this node's engine nor switch over; copy the volume's data to a new "
+                        "volume through this node, then remove it (rebuild is not offered yet)",
+                    )
+                )
+    return problems
 
 
 def _beyond_engine(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000Error]:

@@ -1,13 +1,10 @@
-"""What the nodes' engines are: address and version.  Reads only, and never raises for a node that is silent."""
+"""What the nodes' engines are: where they answer, and what they call themselves."""
 
 from __future__ import annotations
 
-from controlplane.domain.desired import Array
-from controlplane.domain.errors import Ws7000Error
-from dataplane.rpc.methods import framework
-from dataplane.rpc.session import Session
+from collections.abc import Mapping
 
-DEADLINE_S = 5.0
+from controlplane.domain.image import NodeImage, Seen
 
 
 def engine_address(text: str) -> str | tuple[str, int]:
@@ -18,13 +15,6 @@ def engine_address(text: str) -> str | tuple[str, int]:
     return (host.strip("[]"), int(port)) if host and port.isdigit() else text
 
 
-def engine_versions(array: Array) -> dict[str, str]:
-    """What each node's engine calls itself; empty where it does not answer."""
-    found: dict[str, str] = {}
-    for node in array.nodes:
-        try:
-            with Session(engine_address(node.rpc), node=node.name) as session:
-                found[node.name] = session.run(framework.get_version(), deadline_s=DEADLINE_S).text
-        except Ws7000Error:
-            found[node.name] = ""
-    return found
+def engine_versions(seen: Mapping[str, Seen]) -> dict[str, str]:
+    """What each node's engine said it is; empty where it was not observed."""
+    return {name: image.engine if isinstance(image, NodeImage) else "" for name, image in seen.items()}

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from controlplane.domain.desired import Array, FileDrive
-from controlplane.domain.errors import NotFound, PartlyApplied, Refused, Ws7000Error
+from controlplane.domain.errors import PartlyApplied, Refused, Ws7000Error
 from controlplane.domain.image import NodeImage, Seen, Unknown
 from controlplane.domain.state import State
 from controlplane.planner import labels
@@ -24,8 +24,10 @@ from controlplane.planner.plan import Consent, Proposal, make_plan, refuse_loss
 from controlplane.planner.steps import Plan
 from controlplane.reconcile import calls
 from controlplane.reconcile.apply import Applier, Listener, quiet
+from controlplane.reconcile.engines import engine_address
 from controlplane.reconcile.journal import Journal
 from controlplane.reconcile.observe import DEADLINE_S, observe
+from controlplane.reconcile.switchover import moved_owners
 from controlplane.store.base import Store
 from controlplane.store.file import FileStore
 from dataplane.rpc.session import Session
@@ -66,7 +68,7 @@ class Reconciler:
         self._store = store
         self._journal = journal
         self._sessions: dict[str, Session] = {
-            node.name: Session(_rpc_address(node.rpc), node=node.name) for node in array.nodes
+            node.name: Session(engine_address(node.rpc), node=node.name) for node in array.nodes
         }
 
     @classmethod
@@ -173,18 +175,9 @@ class Reconciler:
 
     def switchover(self, to: str, subsystem: str | None = None, listen: Listener = quiet) -> Applied:
         """Move ANA groups to node ``to``, or to their homes with ``to="home"``; of one subsystem or of all."""
-        names = [node.name for node in self.array.nodes]
-        if to not in (*names, "home"):
-            raise NotFound("PLAN-014", f"there is no node {to!r}", why=f"the array has {', '.join(names)}")
         with self._store.lock():
             state = self.state()
-            chosen = [name for name in state.subsystems if subsystem in (None, name)]
-            if subsystem is not None and not chosen:
-                raise NotFound("PLAN-015", f"there is no subsystem {subsystem!r}")
-            owners = {name: dict(groups) for name, groups in state.owners.items()}
-            for name in chosen:
-                owners[name] = {} if to == "home" else dict.fromkeys((1, 2), to)
-            owners = {name: groups for name, groups in owners.items() if groups}
+            owners = moved_owners(state, to, subsystem)
             if owners != state.owners:
                 self._store.save(replace(state, owners=owners))
             return self._apply(Consent(), listen)
@@ -207,14 +200,6 @@ def _all_of(problems: list[Ws7000Error]) -> Ws7000Error:
     first = problems[0]
     first.details = {**first.details, "problems": [problem.to_json() for problem in problems]}
     return first
-
-
-def _rpc_address(text: str) -> str | tuple[str, int]:
-    """A UNIX socket path, or ``host:port``."""
-    if "/" in text:
-        return text
-    host, _, port = text.rpartition(":")
-    return (host, int(port)) if host and port.isdigit() else text
 
 
 def unknown_nodes(view: View) -> list[Unknown]:

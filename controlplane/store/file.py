@@ -45,7 +45,7 @@ class FileStore:
                 "STORE-001",
                 f"no copy of the state in {self.folder} can be read",
                 why="; ".join(broken),
-                remedy="restore a copy from a backup (ws7000 array export --state); do not apply without it, "
+                remedy="restore a copy from a backup (ws7000 array export --state-json); do not apply without it, "
                 "since the map of the volumes is in there",
             )
         return None

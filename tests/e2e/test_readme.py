@@ -36,3 +36,19 @@ def test_run_without_a_word_says_what_it_can(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "demo" in done.stdout
     assert subprocess.run(["./run", "dance"], cwd=ROOT, capture_output=True).returncode == 2
+
+
+@pytest.mark.e2e
+def test_the_test_command_hands_its_arguments_on() -> None:
+    done = subprocess.run(["./run", "test", "tests/unit/domain", "-q"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert " passed" in done.stdout
+
+
+@pytest.mark.e2e
+def test_the_demo_does_not_write_over_an_array(tmp_path: Path) -> None:
+    (tmp_path / "array.yaml").write_text("mine")
+    done = subprocess.run(["./run", "demo", "--folder", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 6
+    assert "CLI-022" in done.stderr
+    assert (tmp_path / "array.yaml").read_text() == "mine"

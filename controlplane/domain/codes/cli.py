@@ -80,6 +80,12 @@ _DEMO: Final = (
         remedy="Install what the message names, or leave --kernel-host away; the demo then goes on without it.",
     ),
     Page(
+        code="CLI-022",
+        title="The folder of the demo holds an array already",
+        explanation="The demo begins with new drives and writes its own array.yaml. It does not write over one.",
+        remedy="Name another folder with --folder, or remove this one.",
+    ),
+    Page(
         code="ENG-010",
         title="SPDK's nvmf_tgt was not found",
         explanation="It is looked for in bin/ below WS7000_SPDK_PREFIX, if that is set, and otherwise on PATH.",

@@ -159,6 +159,19 @@ _SAFETY: Final = (
 
 _APPLY: Final = (
     Page(
+        code="PLAN-019",
+        title="A mirror has lost a leg",
+        explanation=(
+            "The engine dropped one leg of a mirrored set after a failed write. What was written since is only on the "
+            "other leg. Taking the set down and building it again would bring the old leg back as if it were equal, "
+            "and half of the reads would show old data. Nothing is planned for the array while this is so."
+        ),
+        remedy=(
+            "Keep this node's engine running and do not switch over. Copy the data of the volume to a new one through "
+            "this node, then remove the volume. Rebuilding a leg in place comes with the high-availability manager."
+        ),
+    ),
+    Page(
         code="PLAN-020",
         title="A drive failed a command",
         explanation=(

@@ -17,7 +17,7 @@ Run = Callable[..., Any]
 
 def test_help_is_this(run: Run) -> None:
     wanted = (Path(__file__).parent / "help.txt").read_text(encoding="utf-8")
-    assert run("--help", env={"COLUMNS": "100"}).out == wanted
+    assert run("--help").out == wanted
 
 
 def test_mistyped_nouns_verbs_and_options(run: Run) -> None:

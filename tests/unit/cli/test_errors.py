@@ -99,7 +99,9 @@ def test_the_unforeseen_says_how_to_report_it(capsys: pytest.CaptureFixture[str]
     assert "CLI-005" in text
     assert "--debug" in text
     assert "Traceback" not in text
-    assert "Traceback" in told(capsys, RuntimeError("oops"), Invocation(debug=True))
+    with pytest.raises(RuntimeError) as raised:
+        raise RuntimeError("oops")
+    assert "Traceback" in told(capsys, raised.value, Invocation(debug=True))
 
 
 def test_the_system_says_no(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,12 +41,15 @@ def test_nothing_is_wrapped_or_cut_into_a_pipe(capsys: pytest.CaptureFixture[str
     assert lines[2].endswith("-")
 
 
-def test_columns_cuts_lines_but_not_wide_ones(
+def test_a_narrow_terminal_cuts_the_widest_column_and_never_the_last(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "12")
-    assert written(capsys, Settings()).splitlines()[2] == "volume-2..."
-    assert "x" * 300 in written(capsys, Settings(format=Format.WIDE))
+    items = [{"name": "a-volume-of-a-long-name", "state": "DEGRADED", "more": "x" * 300}]
+    monkeypatch.setenv("COLUMNS", "24")
+    assert written(capsys, Settings(), items) == "NAME            STATE\na-volume-of...  DEGRADED\n"
+    assert "x" * 300 in written(capsys, Settings(format=Format.WIDE), items)
+    monkeypatch.setenv("COLUMNS", "1")
+    assert written(capsys, Settings(), items).splitlines()[1] == "a-v...  DEG..."
 
 
 def test_json_yaml_and_names(capsys: pytest.CaptureFixture[str]) -> None:

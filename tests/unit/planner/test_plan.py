@@ -364,3 +364,14 @@ def test_a_pool_with_new_drives_comes_and_goes(array: Array, model: Model) -> No
     assert set(model.nodes["b"].drives) == {f"d{i}" for i in range(6)}
     model.settle(fewer)
     assert set(model.nodes["b"].drives) == {"d0", "d1", "d2"}
+
+
+@pytest.mark.parametrize("left", [("", "d4n1p1"), ()])
+def test_a_mirror_that_lost_a_leg_is_not_built_anew(array: Array, model: Model, left: tuple[str, ...]) -> None:
+    model.settle(array)
+    image = model.nodes["b"]
+    broken = replace(image.raids["vol-v2.m0"], members=left)
+    model.nodes["b"] = replace(image, raids={**image.raids, "vol-v2.m0": broken})
+    assert codes(model.propose(array).problems) == ["PLAN-019"]
+    without = replace(array, volumes=tuple(v for v in array.volumes if v.name != "v2"))
+    assert not model.propose(without).problems
