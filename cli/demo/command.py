@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -67,7 +68,8 @@ def demo(engine: EngineKind, folder: Path | None, keep: bool, kernel_host: str, 
         if keep:
             _how_to_look(lab, say)
         else:
-            say("cleaned up; run it with --keep to look around")
+            say("cleaned up. Next: ./run demo --keep leaves it running and says how to look around;")
+            say("docs/tutorial.md leads to an array of your own")
 
 
 def _run(lab: Lab, say: Say, kernel_host: str) -> dict[str, Any]:
@@ -179,10 +181,13 @@ def _show(result: dict[str, Any], output: str, stream: TextIO) -> None:
 
 def _how_to_look(lab: Lab, say: Say) -> None:
     common = f"-f {lab.spec} --state {lab.state}"
+    # ./run puts the environment on PATH only for itself; what is printed has to work in the reader's shell.
+    ws7000 = shutil.which("ws7000") or sys.argv[0]
     pids = " ".join(str(engine.process.pid) for engine in lab.engines.values())
     say("")
     say("still running; look around with:")
-    say(f"  ws7000 volume list {common}")
-    say(f"  ws7000 array plan {common}      # edit {lab.spec} first: add a volume, remove one")
-    say(f"  ws7000 array switchover --to b {common}")
+    say(f"  {ws7000} volume list {common}")
+    say(f"  {ws7000} array plan {common}")
+    say(f"     (edit {lab.spec} first: add a volume, remove one; then: array apply)")
+    say(f"  {ws7000} array switchover --to b {common}")
     say(f"and end it with: kill {pids}; rm -r {lab.folder}")

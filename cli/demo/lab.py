@@ -78,7 +78,7 @@ class Lab(AbstractContextManager["Lab"]):
         self.kind = kind
         self.keep = keep
         self._own_folder = folder is None
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="ws7000-demo-"))
+        self.folder = (folder or Path(tempfile.mkdtemp(prefix="ws7000-demo-"))).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         if (self.folder / "array.yaml").exists():
             raise Refused(
