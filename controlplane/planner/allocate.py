@@ -58,6 +58,7 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
     problems: list[Ws7000Error] = []
     notes: list[str] = []
     pending: list[str] = []
+    problems += _lost_nodes(array, state)
     problems += _changed_volumes(array, state)
     state = _drop(array, state)
     problems += _lost_drives(array, state)
@@ -86,6 +87,21 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
 
 def _has_drive(array: Array, name: str) -> bool:
     return any(drive.name == name for drive in array.drives)
+
+
+def _lost_nodes(array: Array, state: State) -> list[Ws7000Error]:
+    """Nodes that the spec no longer has: nobody would look at them, and they may still serve (I1)."""
+    names = {node.name for node in array.nodes}
+    return [
+        Refused(
+            "PLAN-008",
+            f"node {node.name} cannot be taken out of the array",
+            why="its engine may still serve its ANA groups, and a plan that does not see it would raise them elsewhere",
+            remedy=f"keep node {node.name} in array.yaml; to work on it, switch its groups over and stop its engine",
+        )
+        for node in state.array.nodes
+        if node.name not in names
+    ]
 
 
 def _changed_volumes(array: Array, state: State) -> list[Ws7000Error]:

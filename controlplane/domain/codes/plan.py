@@ -84,6 +84,15 @@ _WISHES: Final = (
 
 _SAFETY: Final = (
     Page(
+        code="PLAN-008",
+        title="A node cannot be taken out of the array",
+        explanation=(
+            "A node that array.yaml no longer has is not looked at. Its engine may still be running and serve its ANA "
+            "groups; raising them on the other node would give them two owners."
+        ),
+        remedy="Keep the node in array.yaml. To work on it: ws7000 array switchover --to the other one, then stop it.",
+    ),
+    Page(
         code="PLAN-010",
         title="A node could not be observed",
         explanation=(

@@ -375,3 +375,21 @@ def test_a_mirror_that_lost_a_leg_is_not_built_anew(array: Array, model: Model, 
     assert codes(model.propose(array).problems) == ["PLAN-019"]
     without = replace(array, volumes=tuple(v for v in array.volumes if v.name != "v2"))
     assert not model.propose(without).problems
+
+
+def test_a_node_cannot_be_taken_out_unseen(array: Array, model: Model) -> None:
+    model.settle(array)
+    assert codes(model.propose(replace(array, nodes=array.nodes[:1])).problems) == ["PLAN-008"]
+
+
+def test_a_second_node_can_be_added(array: Array) -> None:
+    alone = replace(array, nodes=array.nodes[:1])
+    model = Model(array)
+    model.nodes.pop("b")
+    model.state = replace(model.state, array=replace(alone, volumes=(), subsystems=()))
+    model.settle(replace(alone, volumes=tuple(replace(v, home="a") for v in array.volumes)))
+    model.restart("b")
+    both = replace(array, volumes=tuple(replace(v, home="a") for v in array.volumes))
+    model.settle(both)
+    assert model.owners(array.subsystem("default").nqn, 1) == ["a"]
+    assert model.owners(array.subsystem("default").nqn, 2) == ["b"]
