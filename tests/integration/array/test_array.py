@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from small_lab import HOSTS, MIB, SmallLab, host_id
@@ -217,3 +220,35 @@ def test_a_drive_with_foreign_data_is_not_overwritten(lab: SmallLab, offset: int
         assert caught.value.details["name"] == "d0"
         assert b"somebody's superblock" in path.read_bytes()
         assert reconciler.apply(Consent(names=frozenset({"d0"}))).changed
+
+
+def dhchap_secret(path: Path) -> None:
+    """A DH-HMAC-CHAP secret file, as `nvme gen-dhchap-key` writes it (TP 8006: base64 of key and CRC-32)."""
+    key = hashlib.sha256(b"test").digest()
+    body = base64.b64encode(key + zlib.crc32(key).to_bytes(4, "little")).decode()
+    path.touch(mode=0o600)
+    path.write_text(f"DHHC-1:00:{body}:")
+
+
+def test_a_host_with_a_secret(lab: SmallLab) -> None:
+    secret = lab.folder / "h1.secret"
+    dhchap_secret(secret)
+    hosts = (replace(lab.array.hosts[0], secret_file=str(secret)), lab.array.hosts[1])
+    with lab.reconciler(replace(lab.array, hosts=hosts)) as reconciler:
+        if lab.kind == "embedded":
+            with pytest.raises(Refused) as caught:
+                reconciler.apply()
+            assert caught.value.code == "PLAN-018"
+            return
+        state = reconciler.apply().state
+        assert not reconciler.apply().changed
+        with pytest.raises((TransportLost, NvmeError)):
+            # Our own host has no secret to show.
+            asyncio.run(contents(lab, state, "wide"))
+        _view, proposal = reconciler.propose()
+        assert not proposal.plan
+    assert "DHHC" not in "".join(path.read_text() for path in (lab.folder / "state").glob("*.json*"))
+    with lab.reconciler() as reconciler:
+        assert reconciler.apply().changed
+        assert not reconciler.apply().changed
+        assert asyncio.run(contents(lab, state, "wide"))
