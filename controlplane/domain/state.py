@@ -114,6 +114,8 @@ class State:
     volumes: Mapping[str, VolumeRecord] = field(default_factory=dict)
     owners: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     """Per subsystem name: the node that owns each ANA group; absent means the home node."""
+    doomed: frozenset[str] = frozenset()
+    """UUIDs of volumes whose deletion was agreed to: after a crash an engine may still show their sets."""
 
     def owner(self, subsystem: str, group: int) -> str:
         """The node that serves the group now (or is to): its home, unless it was switched over."""

@@ -60,6 +60,9 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
     pending: list[str] = []
     problems += _lost_nodes(array, state)
     problems += _changed_volumes(array, state)
+    problems += _changed_subsystems(array, state)
+    if problems:
+        return Allocation(state=state, problems=tuple(problems))
     state = _drop(array, state)
     problems += _lost_drives(array, state)
     if problems:
@@ -73,7 +76,8 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
             state = _refresh(state, volume)
             continue
         pool = array.pool(volume.pool)
-        if any(name not in state.drives for name in pool.drives):
+        # Every drive of the pool has to be seen: only then do all of them have slices of one size.
+        if any(name not in state.drives or name not in facts for name in pool.drives):
             pending.append(volume.name)
             continue
         try:
@@ -150,7 +154,22 @@ def _drop(array: Array, state: State) -> State:
     names = {sub.name for sub in array.subsystems}
     subsystems = {name: record for name, record in state.subsystems.items() if name in names}
     owners = {name: groups for name, groups in state.owners.items() if name in names}
-    return replace(state, volumes=kept, subsystems=subsystems, owners=owners)
+    doomed = state.doomed | {record.uuid for name, record in state.volumes.items() if name not in wanted}
+    return replace(state, volumes=kept, subsystems=subsystems, owners=owners, doomed=doomed)
+
+
+def _changed_subsystems(array: Array, state: State) -> list[Ws7000Error]:
+    """The NQN is what hosts know a subsystem by."""
+    return [
+        Refused(
+            "PLAN-002",
+            f"subsystem {sub.name}: its NQN is fixed for life",
+            why=f"hosts are connected to {state.subsystems[sub.name].nqn}",
+            remedy="add another subsystem, or set the NQN back",
+        )
+        for sub in array.subsystems
+        if sub.name in state.subsystems and state.subsystems[sub.name].nqn != sub.nqn
+    ]
 
 
 def _lost_drives(array: Array, state: State) -> list[Ws7000Error]:

@@ -260,6 +260,9 @@ def _listeners(node: str, want: SubsystemImage, seen: SubsystemImage) -> Iterato
     for key in sorted(set(want.listeners) | set(seen.listeners)):
         new, old = want.listeners.get(key), seen.listeners.get(key)
         if new is None:
+            for group, state in sorted((old or {}).items()):
+                if state is not AnaState.INACCESSIBLE:
+                    yield from _ana(node, want, key, group, AnaState.INACCESSIBLE, state)
             yield (
                 Phase.LISTENER_REMOVE,
                 0,

@@ -102,16 +102,12 @@ def wanted_label(state: State, drive: str) -> Label:
     return Label(array_uuid=state.uuid, drive=drive, slice_bytes=record.slice_bytes, slice_count=record.slice_count)
 
 
-def unread(before: State, after: State, labels: Mapping[str, LabelFacts]) -> frozenset[str]:
-    """Drives adopted earlier whose label is not known now, as after a restart: nothing may be built on them."""
-    return frozenset(name for name in after.drives if name in before.drives and name not in labels)
-
-
 def label_steps(
     before: State, state: State, labels: Mapping[str, LabelFacts]
 ) -> tuple[list[tuple[Phase, int, s.Step]], list[Ws7000Error]]:
     """A step for each newly adopted drive, and for each that does not carry its label."""
-    skip = unread(before, state, labels)
+    # Adopted before and not read now: it is not attached, or it cannot be read; neither is a reason to write.
+    skip = {name for name in state.drives if name in before.drives and name not in labels}
     placed: list[tuple[Phase, int, s.Step]] = []
     problems: list[Ws7000Error] = []
     users = {name for volume in state.volumes.values() if not volume.unscrubbed for name in volume.drives}
@@ -120,19 +116,29 @@ def label_steps(
         found = labels.get(name)
         if found == want or name in skip:
             continue
-        if name in users and found is not None:
+        if found is not None and (name in users or _is_another(state, name, found)):
             problems.append(_lost_label(name, found))
             continue
         placed.append((Phase.DRIVE_LABEL, 0, _label_step(state, name, found)))
     return placed, problems
 
 
+def _is_another(state: State, name: str, found: LabelFacts) -> bool:
+    """Whether this is another drive of this same array, under a wrong name."""
+    return (
+        isinstance(found, Label)
+        and found.array_uuid == state.uuid
+        and found.drive != name
+        and found.drive in state.drives
+    )
+
+
 def _lost_label(name: str, found: LabelFacts) -> Ws7000Error:
     what = {Blank: "no label", Label: "the label of another drive or array"}.get(type(found), "something else")
     return Refused(
         "PLAN-013",
-        f"drive {name} holds volumes of this array but carries {what}",
-        why="it was wiped or exchanged; building the volumes on it would serve wrong data",
+        f"drive {name} carries {what}",
+        why="it was wiped or exchanged; building volumes on it would serve wrong data",
         remedy="put the right drive back; if its data is lost, remove its volumes first",
     )
 

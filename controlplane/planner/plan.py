@@ -19,7 +19,7 @@ from controlplane.planner.allocate import Allocation, DriveFacts, allocate
 from controlplane.planner.diff import diff_node
 from controlplane.planner.diff_bdevs import Placed
 from controlplane.planner.image import wanted_image
-from controlplane.planner.labels import LabelFacts, label_steps, unread
+from controlplane.planner.labels import LabelFacts, label_steps
 from controlplane.planner.order import into_stages
 from controlplane.planner.steps import Phase, Plan, Risk
 
@@ -61,8 +61,8 @@ def make_plan(
 ) -> Proposal:
     """The way from what is ``seen`` to ``array``, given what was decided before.
 
-    Where the label of an adopted drive has not been read, the plan goes no further than attaching drives: the
-    next round sees whose drive it is.  ``whole`` shows what is expected to come after that, for people only."""
+    A plan that attaches a drive goes no further than that: the next round sees whose drive it is, through each
+    node.  ``whole`` shows what is expected to come after that, for people only."""
     blind = [
         Unreachable(
             "PLAN-010",
@@ -80,8 +80,9 @@ def make_plan(
         return Proposal(plan=Plan(notes=allocation.notes), state=allocation.state, problems=problems)
     images = {name: view for name, view in seen.items() if isinstance(view, NodeImage)}
     placed, mismatches = _steps(state, allocation, images, labels)
-    if not whole and unread(state, allocation.state, labels):
-        placed = [item for item in placed if item[0] <= Phase.DRIVE_ATTACH]
+    if not whole and any(phase is Phase.DRIVE_ATTACH for phase, _depth, _step in placed):
+        # ANA waits too: what is lowered now could be refused the raising once the drives have been looked at.
+        placed = [item for item in placed if Phase.DRAIN < item[0] <= Phase.DRIVE_ATTACH]
     plan = Plan(
         stages=into_stages(placed),
         notes=allocation.notes,
@@ -111,6 +112,8 @@ def _steps(
         *_self_willed(images),
         *_beyond_engine(after, images),
         *_split_mirrors(final, images),
+        *_stale_state(after, images),
+        *_built_blind(placed, images, labels),
         *_wrong_serials(after, images),
     ]
 
@@ -126,6 +129,50 @@ def _self_willed(images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
         )
         for name, image in sorted(images.items())
         if image.auto_examine
+    ]
+
+
+def _stale_state(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
+    """A volume that a node exports although the state says nobody may see it yet: the state is an old one."""
+    exported = {
+        namespace.bdev
+        for image in images.values()
+        for subsystem in image.subsystems.values()
+        for namespace in subsystem.namespaces.values()
+    }
+    return [
+        Refused(
+            "PLAN-023",
+            f"volume {name} is being served, but this state says that it was never exported",
+            why="the state is older than the array, as after restoring a backup; going on would write zeroes over data",
+            remedy="restore the newest state; without one, stop and keep the engines as they are",
+        )
+        for name, volume in sorted(state.volumes.items())
+        if volume.unscrubbed and f"vol-{name}" in exported
+    ]
+
+
+def _built_blind(
+    placed: list[Placed], images: Mapping[str, NodeImage], labels: Mapping[str, LabelFacts]
+) -> list[Ws7000Error]:
+    """Building on an attached drive that could not be read: nobody knows whose it is.  ANA moves are not held up."""
+    silent = {name for image in images.values() for name in image.drives if name not in labels}
+    used: set[str] = set()
+    for _phase, _depth, step in placed:
+        if isinstance(step, s.CreateRaid):
+            used |= {member.rpartition("n1p")[0] for member in step.raid.members}
+        elif isinstance(step, s.ChangeSplit) and step.present:
+            used.add(step.split.drive)
+        elif isinstance(step, s.Scrub):
+            used |= {ref.drive for ref in step.slices}
+    return [
+        Refused(
+            "PLAN-024",
+            f"drive {name} is attached but cannot be read",
+            why="whose drive it is stands in its first block; nothing is built on a drive that does not say",
+            remedy="see to the drive or its path; ws7000 drive list",
+        )
+        for name in sorted(silent & used)
     ]
 
 
@@ -229,14 +276,14 @@ def _with_secrets(state: State, placed: list[Placed]) -> list[Placed]:
 
 def _mark_loss(before: State, after: State, placed: list[Placed]) -> list[Placed]:
     """Taking down the set of a volume that is no longer wanted loses its data: say so, with its name."""
-    gone = {f"vol-{name}": name for name in before.volumes if name not in after.volumes}
+    known = {volume.uuid: name for name, volume in before.volumes.items()}
     marked: list[Placed] = []
     for phase, depth, step in placed:
-        if not isinstance(step, s.DeleteRaid) or step.subject not in gone:
+        if not isinstance(step, s.DeleteRaid) or "." in step.subject or not _is_lost(step.raid.uuid, before, after):
             marked.append((phase, depth, step))
             continue
-        name = gone[step.subject]
-        size = show_size(before.volumes[name].size_bytes)
+        name = known.get(step.raid.uuid, step.subject.removeprefix("vol-"))
+        size = show_size(before.volumes[name].size_bytes) if step.raid.uuid in known else "unknown to this state"
         fatal = replace(
             step,
             risk=Risk.DATA_LOSS,
@@ -246,6 +293,11 @@ def _mark_loss(before: State, after: State, placed: list[Placed]) -> list[Placed
         )
         marked.append((phase, depth, fatal))
     return marked
+
+
+def _is_lost(uuid: str, before: State, after: State) -> bool:
+    """Whether the volume of that UUID ends here: known or not, unless its end was agreed to before a crash."""
+    return uuid not in before.doomed and all(volume.uuid != uuid for volume in after.volumes.values())
 
 
 def lost_volumes(before: State, after: State) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ def _observe(session: Session, state: State, node: str) -> Observation:
         split = _split(state, controller.name, details)
         if split is not None:
             splits[controller.name] = split
-    sets = {r.name: r for r in first.raids if r.name.startswith(VOLUME_PREFIX)}
+    sets = _our_sets(first.raids, set(drives))
     visibility = nvmf.subsystem_config(first.nvmf_config)
     subsystems = {
         info.nqn: _subsystem(info, visibility.get(info.nqn), details[f"listeners/{info.nqn}"]) for info in ours
@@ -148,6 +148,18 @@ def _our_subsystems(state: State, infos: tuple[v.SubsystemInfo, ...]) -> list[v.
     prefix = f"nqn.2026-01.io.ws7000:{state.array.name}:"
     named = {record.nqn for record in state.subsystems.values()} | {s.nqn for s in state.array.subsystems}
     return [info for info in infos if info.nqn in named or info.nqn.startswith(prefix)]
+
+
+def _our_sets(raids: tuple[v.RaidInfo, ...], drives: set[str]) -> dict[str, v.RaidInfo]:
+    """Sets of volumes that stand on our drives alone; a set that has lost every member still goes by its name."""
+    named = {info.name: info for info in raids if info.name.startswith(VOLUME_PREFIX)}
+
+    def leaves(name: str) -> set[str]:
+        if name not in named:
+            return {name.rpartition("n1p")[0]} if name else set()
+        return {leaf for base in named[name].bases for leaf in leaves(base.name)}
+
+    return {name: info for name, info in named.items() if leaves(name) <= drives}
 
 
 def _is_our_drive(state: State, name: str) -> bool:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from controlplane.domain.desired import Array, FileDrive
-from controlplane.domain.errors import PartlyApplied, Refused, Ws7000Error
+from controlplane.domain.errors import PartlyApplied, Refused, Unreachable, Ws7000Error
 from controlplane.domain.image import NodeImage, Seen, Unknown
 from controlplane.domain.state import State
 from controlplane.planner import labels
@@ -33,6 +33,7 @@ from controlplane.store.file import FileStore
 from dataplane.rpc.session import Session
 
 MAX_ROUNDS = 5
+OLD_ENGINE_S = 2.0
 TRIAL_BLOCK_BYTES = 512
 """The block size of file drives before they have been seen."""
 
@@ -110,8 +111,25 @@ class Reconciler:
         for observation in observations.values():
             facts.update(observation.facts)
         seen: dict[str, Seen] = {name: observation.seen for name, observation in observations.items()}
+        seen |= self._moved_engines(state)
         found = self._read_labels(seen, facts)
         return View(state=state, seen=seen, facts=facts, labels=found)
+
+    def _moved_engines(self, state: State) -> dict[str, Seen]:
+        """Nodes whose engine was elsewhere before and still answers there: two engines of one node would both
+        serve its groups (I1)."""
+        found: dict[str, Seen] = {}
+        for node in state.array.nodes:
+            now = next((each.rpc for each in self.array.nodes if each.name == node.name), node.rpc)
+            if now == node.rpc:
+                continue
+            try:
+                with Session(engine_address(node.rpc), node=node.name) as session:
+                    session.connect(deadline_s=OLD_ENGINE_S)
+            except Unreachable:
+                continue
+            found[node.name] = Unknown(node=node.name, reason=f"its engine at {node.rpc} still runs; stop it first")
+        return found
 
     def _read_labels(self, seen: Mapping[str, Seen], facts: Mapping[str, DriveFacts]) -> dict[str, labels.LabelFacts]:
         found: dict[str, labels.LabelFacts] = {}
@@ -119,13 +137,14 @@ class Reconciler:
             image = seen[name]
             if not isinstance(image, NodeImage):
                 continue
-            names = sorted(set(image.drives) & set(facts) - set(found))
-            if not names:
-                continue
-            found.update(_look_at(session, names, facts, labels.LABEL_BYTES))
+            names = sorted(set(image.drives) & set(facts))
+            here = _look_at(session, names, facts, labels.LABEL_BYTES)
             # Most drives carry a label; only what seems blank is looked at more closely.
-            blank = [drive for drive in names if isinstance(found[drive], labels.Blank)]
-            found.update(_look_at(session, blank, facts, labels.LOOK_BYTES))
+            blank = [drive for drive, label in here.items() if isinstance(label, labels.Blank)]
+            here |= _look_at(session, blank, facts, labels.LOOK_BYTES)
+            for drive, label in here.items():
+                if found.setdefault(drive, label) != label:
+                    found[drive] = labels.Foreign(what="one thing through one node and another through the other")
         return found
 
     def propose(self, view: View | None = None) -> tuple[View, Proposal]:
@@ -163,6 +182,13 @@ class Reconciler:
             if proposal.state != view.state:
                 state = self._store.save(proposal.state)
             if not proposal.plan:
+                if proposal.plan.pending:
+                    raise PartlyApplied(
+                        "PLAN-025",
+                        f"not yet made: {', '.join(proposal.plan.pending)}",
+                        why="a drive of their pool has not been seen",
+                        remedy="ws7000 drive list shows which; bring it back, or take it out of the pool",
+                    )
                 return Applied(state=state, plans=tuple(plans))
             applier.run(proposal.plan, state, view.facts, listen)
             plans.append(proposal.plan)
@@ -191,8 +217,12 @@ def _look_at(
         return {}
     batch = [calls.read_start(drive, facts[drive].block_bytes, size_bytes) for drive in drives]
     replies = session.pipeline(batch, deadline_s=DEADLINE_S)
-    calls.check_completions("be read", drives, replies)
-    return {drive: labels.decode(reply.data) for drive, reply in zip(drives, replies, strict=True)}
+    # A drive that cannot be read is left out: nothing is built on it (PLAN-024), and nothing else waits for it.
+    return {
+        drive: labels.decode(reply.data)
+        for drive, reply in zip(drives, replies, strict=True)
+        if not isinstance(reply, Ws7000Error) and reply.ok
+    }
 
 
 def _all_of(problems: list[Ws7000Error]) -> Ws7000Error:

@@ -6,7 +6,6 @@ Reading is strict: what does not verify is no state.  The schema of the values i
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import crc32c
 from pydantic import TypeAdapter, ValidationError
@@ -35,6 +34,7 @@ def _sorted_sets(body: dict[str, object]) -> dict[str, object]:
         drive["clean"] = sorted(drive["clean"])  # type: ignore[call-overload]
     for volume in _objects(body["volumes"]):
         volume["unscrubbed"] = sorted(volume["unscrubbed"], key=lambda ref: (ref["drive"], ref["index"]))  # type: ignore[call-overload]
+    body["doomed"] = sorted(body["doomed"])  # type: ignore[call-overload]
     return body
 
 
@@ -54,6 +54,8 @@ def decode(raw: bytes) -> State:
         if f"{crc32c.crc32c(text):08x}" != head["crc32c"]:
             raise BadStateError("its checksum does not match")
         state = _ADAPTER.validate_json(text)
-        return replace(state, generation=int(head["generation"]))
+        if state.generation != head["generation"]:
+            raise BadStateError("its generation does not match")
+        return state
     except (ValueError, KeyError, TypeError, ValidationError) as problem:
         raise BadStateError(str(problem) or type(problem).__name__) from problem

@@ -38,15 +38,18 @@ class FileStore:
                 continue
             except codec.BadStateError as problem:
                 broken.append(f"{path.name}: {problem}")
-        if found:
+        if found and not broken:
             return max(found, key=lambda state: state.generation)
         if broken:
+            # An older state would give away slices that a newer one had cut.
             raise Ws7000Error(
                 "STORE-001",
-                f"no copy of the state in {self.folder} can be read",
-                why="; ".join(broken),
+                f"{'no copy' if not found else 'one copy'} of the state in {self.folder} can"
+                f"{'' if not found else 'not'} be read",
+                why="; ".join(broken) + (", and it may have been the newer one" if found else ""),
                 remedy="restore a copy from a backup (ws7000 array export --state-json); do not apply without it, "
-                "since the map of the volumes is in there",
+                "since the map of the volumes is in there. Where the other copy is known to be the newest, remove "
+                "the broken one",
             )
         return None
 

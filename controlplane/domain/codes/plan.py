@@ -209,4 +209,34 @@ _APPLY: Final = (
     ),
 )
 
-PAGES: Final[tuple[Page, ...]] = tuple(sorted((*_WISHES, *_SAFETY, *_APPLY), key=lambda page: page.code))
+_STALE: Final[tuple[Page, ...]] = (
+    Page(
+        code="PLAN-023",
+        title="The state is older than the array",
+        explanation=(
+            "A node exports a volume that, by this state, no host may see yet. So the state is an old one, as after "
+            "restoring a backup, and slices it takes for free may hold data."
+        ),
+        remedy="Restore the newest state. Without one, keep the engines as they are and copy the data out first.",
+    ),
+    Page(
+        code="PLAN-024",
+        title="A drive is attached but cannot be read",
+        explanation=(
+            "The first block of a drive says whose it is. Nothing is built on a drive that does not answer; moving ANA "
+            "groups of volumes that already stand is not held up."
+        ),
+        remedy="See to the drive or to its path, then apply again.",
+    ),
+    Page(
+        code="PLAN-025",
+        title="Some volumes could not be made yet",
+        explanation=(
+            "A volume is cut once every drive of its pool has been seen, since only then all of them have slices of "
+            "one size. All else has been done."
+        ),
+        remedy="Bring the missing drive back, or take it out of the pool, and apply again.",
+    ),
+)
+
+PAGES: Final[tuple[Page, ...]] = tuple(sorted((*_WISHES, *_SAFETY, *_APPLY, *_STALE), key=lambda page: page.code))

@@ -47,6 +47,11 @@ def test_both_nodes_show_the_same_identity_with_disjoint_controllers(array: Arra
 
 
 def test_phases_are_in_order_and_ana_is_raised_last(array: Array, model: Model) -> None:
+    first = model.propose(array)
+    assert first.plan.stages[-1].phase is Phase.DRIVE_ATTACH, "nothing is built before the drives were looked at"
+    model.save(first.state)
+    for step in first.plan.steps:
+        model.run(step)
     phases = [stage.phase for stage in model.propose(array).plan.stages]
     assert phases == sorted(phases)
     assert phases.index(Phase.LISTENER_ADD) < phases.index(Phase.ANA_RAISE)
@@ -393,3 +398,91 @@ def test_a_second_node_can_be_added(array: Array) -> None:
     model.settle(both)
     assert model.owners(array.subsystem("default").nqn, 1) == ["a"]
     assert model.owners(array.subsystem("default").nqn, 2) == ["b"]
+
+
+def run_all(model: Model, plan: s.Plan) -> None:
+    for step in plan.steps:
+        model.run(step)
+
+
+def test_a_drive_that_is_reached_elsewhere_is_looked_at_before_anything_is_built(array: Array, model: Model) -> None:
+    model.settle(array)
+    source = replace(array.drives[2].source, address="198.51.100.9")  # type: ignore[type-var]
+    moved = replace(array, drives=(*array.drives[:2], replace(array.drives[2], source=source), *array.drives[3:]))
+    wanted = replace(moved, volumes=(*array.volumes, Volume(name="new", size_bytes=MIB, pool="fast")))
+    proposal = model.propose(wanted)
+    assert not proposal.problems
+    assert max(stage.phase for stage in proposal.plan.stages) is Phase.DRIVE_ATTACH
+    model.save(proposal.state)
+    run_all(model, proposal.plan)
+    model.labels["d2"] = labels.Foreign(what="a file system")
+    assert codes(model.propose(wanted).problems) == ["PLAN-013"]
+
+
+def test_a_switchover_waits_for_drives_to_be_looked_at(array: Array, model: Model) -> None:
+    model.settle(array)
+    model.restart("b")
+    model.save(replace(model.state, owners={"default": {1: "b"}}))
+    assert not [step for step in model.propose(array).plan.steps if isinstance(step, s.SetAna)]
+    model.settle(array)
+    assert model.owners(array.subsystem("default").nqn, 1) == ["b"]
+
+
+def test_an_old_state_deletes_nothing_without_consent(array: Array, model: Model) -> None:
+    model.settle(array)
+    old = model.state
+    more = replace(array, volumes=(*array.volumes, Volume(name="v9", size_bytes=MIB, pool="fast")))
+    model.settle(more)
+    model.state = old
+    proposal = model.propose(array)
+    assert codes(refuse_loss(model.state, proposal, Consent())) == ["PLAN-011"]
+    assert codes(model.propose(more).problems) == ["PLAN-023"]
+
+
+def test_consent_once_given_holds_after_a_crash(array: Array, model: Model) -> None:
+    model.settle(array)
+    fewer = replace(array, volumes=array.volumes[1:])
+    model.save(model.propose(fewer).state)
+    again = model.propose(fewer)
+    assert again.plan
+    assert not refuse_loss(model.state, again, Consent())
+
+
+def test_a_drive_that_cannot_be_read_holds_up_building_but_not_a_switchover(array: Array, model: Model) -> None:
+    model.settle(array)
+    model.save(replace(model.state, owners={"default": {1: "b"}}))
+    silent = {name: label for name, label in model.labels.items() if name != "d0"}
+    proposal = make_plan(array, model.state, model.nodes, model.facts, silent)
+    assert not proposal.problems
+    assert [type(step) for step in proposal.plan.steps] == [s.SetAna, s.Drain, s.SetAna]
+    more = replace(array, volumes=(*array.volumes, Volume(name="v9", size_bytes=9 * MIB, pool="fast")))
+    assert codes(make_plan(more, model.state, model.nodes, model.facts, silent).problems) == ["PLAN-024"]
+
+
+def test_a_listener_that_goes_is_lowered_first(array: Array, model: Model) -> None:
+    model.settle(array)
+    port = replace(array.nodes[0].ports[0], service=4421)
+    moved = replace(array, nodes=(replace(array.nodes[0], ports=(port,)), array.nodes[1]))
+    model.save(replace(model.state, owners={"default": {1: "b"}}))
+    model.settle(moved)
+    assert model.owners(array.subsystem("default").nqn, 1) == ["b"]
+
+
+def test_another_drive_of_this_array_under_a_wrong_name_is_refused(array: Array, model: Model) -> None:
+    bare = replace(array, volumes=())
+    model.settle(bare)
+    model.labels["d0"] = labels.wanted_label(model.state, "d1")
+    assert codes(model.propose(bare).problems) == ["PLAN-013"]
+
+
+def test_the_nqn_of_a_subsystem_is_fixed(array: Array, model: Model) -> None:
+    model.settle(array)
+    renamed = replace(array, subsystems=(replace(array.subsystems[0], nqn="nqn.2014-08.test:other"),))
+    assert codes(model.propose(renamed).problems) == ["PLAN-002"]
+
+
+def test_a_renamed_pool_in_use_is_refused(array: Array, model: Model) -> None:
+    model.settle(array)
+    pools = (replace(array.pools[0], name="quick"), array.pools[1])
+    volumes = tuple(replace(v, pool="quick") if v.pool == "fast" else v for v in array.volumes)
+    assert set(codes(model.propose(replace(array, pools=pools, volumes=volumes)).problems)) == {"PLAN-002"}

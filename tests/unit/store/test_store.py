@@ -66,7 +66,7 @@ def test_a_stale_writer_is_refused(tmp_path: Path, state: State) -> None:
     assert caught.value.code == "STORE-002"
 
 
-def test_the_newest_copy_that_verifies_wins(tmp_path: Path, state: State) -> None:
+def test_the_newest_copy_wins_and_a_broken_one_is_not_passed_over(tmp_path: Path, state: State) -> None:
     store = FileStore(tmp_path)
     first = store.save(State(array=state.array, uuid=state.uuid))
     old = (tmp_path / "node-a.json").read_bytes()
@@ -74,7 +74,9 @@ def test_the_newest_copy_that_verifies_wins(tmp_path: Path, state: State) -> Non
     (tmp_path / "node-a.json").write_bytes(old)
     assert store.load() == second
     (tmp_path / "node-b.json").write_bytes(b"torn")
-    assert store.load() == first
+    with pytest.raises(Ws7000Error) as caught:
+        store.load()
+    assert caught.value.code == "STORE-001", "the torn copy may have been the newer one"
 
 
 def test_damage_to_every_copy_is_refused_not_forgotten(tmp_path: Path, state: State) -> None:
