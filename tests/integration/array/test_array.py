@@ -10,17 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_lab import HOSTS, MIB, SmallLab, host_id
+from small_lab import HOSTS, MIB, SmallLab, host_id, small_lab
 
-from controlplane.domain.desired import Array, Volume
+from controlplane.domain.desired import Array, Volume, shelf_nqn
 from controlplane.domain.errors import PartlyApplied, Refused, Unreachable
-from controlplane.domain.image import NodeImage
+from controlplane.domain.image import AnaState, NodeImage
 from controlplane.domain.state import State
 from controlplane.planner.plan import Consent
 from controlplane.reconcile.apply import Progress
 from dataplane.embedded.initiator.connection import TransportLost
 from dataplane.embedded.initiator.host import Host
+from dataplane.launch import EngineKind
 from dataplane.nvme.status import NvmeError
+from dataplane.rpc.methods import nvmf
+from dataplane.rpc.session import Session
 
 STEP = 64 * 1024
 
@@ -252,3 +255,30 @@ def test_a_host_with_a_secret(lab: SmallLab) -> None:
         assert reconciler.apply().changed
         assert not reconciler.apply().changed
         assert asyncio.run(contents(lab, state, "wide"))
+
+
+def test_a_node_whose_old_engine_still_runs_is_not_replaced(lab: SmallLab) -> None:
+    with lab.reconciler() as reconciler:
+        reconciler.apply()
+    elsewhere = (lab.array.nodes[0], replace(lab.array.nodes[1], rpc=str(lab.folder / "b2.sock")))
+    with lab.reconciler(replace(lab.array, nodes=elsewhere)) as reconciler:
+        with pytest.raises(Unreachable) as caught:
+            reconciler.apply()
+        assert caught.value.code == "PLAN-010"
+        assert "still runs" in caught.value.why
+
+
+def test_a_drive_that_went_away_does_not_hold_up_a_switchover(kind: EngineKind, tmp_path: Path) -> None:
+    volume = Volume(name="wide", size_bytes=2 * MIB, pool="fast", home="a", hosts=("h1",))
+    with small_lab(kind, tmp_path, volume) as lab:
+        with lab.reconciler() as reconciler:
+            state = reconciler.apply().state
+            spare = next(name for name in ("d4", "d5") if name not in state.volumes["wide"].drives)
+            with Session(str(lab.engines["shelf"].socket)) as session:
+                session.run(nvmf.delete_subsystem(shelf_nqn("lab", spare)))
+            reconciler.switchover("b")
+            view = reconciler.look()
+        image = view.seen["b"]
+        assert isinstance(image, NodeImage)
+        states = next(iter(image.subsystems[lab.nqn].listeners.values()))
+        assert states[1] is AnaState.OPTIMIZED
