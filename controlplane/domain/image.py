@@ -35,6 +35,8 @@ class DriveImage:
     source: str
     size_bytes: int = 0
     serial: str = ""
+    connected: bool = True
+    """False while the engine is reconnecting to it: no raw command may be sent then (SPDK v26.05 dies of it)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,6 +163,8 @@ def _built_blind(
             used |= {member.rpartition("n1p")[0] for member in step.raid.members}
         elif isinstance(step, s.ChangeSplit) and step.present:
             used.add(step.split.drive)
+        elif isinstance(step, s.LabelDrive):
+            used.add(step.drive)
         elif isinstance(step, s.Scrub):
             used |= {ref.drive for ref in step.slices}
     return [

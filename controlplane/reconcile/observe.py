@@ -204,7 +204,13 @@ def _drive(controller: v.NvmeControllerInfo, info: v.BdevInfo | None) -> DriveIm
         source = f"{key}/{transport.subnqn}"
     serial = info.nvme[0].serial_number.strip() if info is not None and info.nvme else ""
     size = info.num_blocks * info.block_size_bytes if info is not None else 0
-    return DriveImage(name=controller.name, source=source, size_bytes=size, serial=serial)
+    return DriveImage(
+        name=controller.name,
+        source=source,
+        size_bytes=size,
+        serial=serial,
+        connected=path.state == "enabled",
+    )
 
 
 def _facts(info: v.BdevInfo) -> DriveFacts:

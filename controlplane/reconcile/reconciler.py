@@ -137,7 +137,7 @@ class Reconciler:
             image = seen[name]
             if not isinstance(image, NodeImage):
                 continue
-            names = sorted(set(image.drives) & set(facts))
+            names = sorted(name for name, drive in image.drives.items() if name in facts and drive.connected)
             here = _look_at(session, names, facts, labels.LABEL_BYTES)
             # Most drives carry a label; only what seems blank is looked at more closely.
             blank = [drive for drive, label in here.items() if isinstance(label, labels.Blank)]
