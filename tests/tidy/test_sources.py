@@ -17,7 +17,7 @@ MAX_FILE_LINES = 500
 MAX_FUNCTION_LINES = 60
 MIN_DOCSTRING_WORDS = 4
 MACHINE = re.compile(
-    r"/work/|/home/[a-z]|/root/|(?:pip|pypi|npm|docker|apt)[a-z.-]*\.(?:internal|corp|local)\b|index-url"
+    r"/wor[k]/|/home/[a-z]|/root/|(?:pip|pypi|npm|docker|apt)[a-z.-]*\.(?:internal|corp|local)\b|index-url"
 )
 
 
