@@ -62,7 +62,7 @@ async def answer_one(engine: Engine, value: object) -> str:
         return wire.result(request.id, await call(engine, request.method, request.params))
     except RpcFault as problem:
         return wire.fault(request.id, problem)
-    except Exception:
+    except Exception:  # the boundary of a method: its defect answers one request and ends no engine
         log.exception("method %s failed unexpectedly", request.method)
         return wire.error(request.id, INTERNAL_ERROR, "Internal error")
 
