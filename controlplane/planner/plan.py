@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 from controlplane.domain.desired import Array, FabricsDrive, PcieDrive
 from controlplane.domain.errors import Refused, Unreachable, Ws7000Error
-from controlplane.domain.image import AnaState, NodeImage, Seen, Unknown
+from controlplane.domain.image import VOLUME_PREFIX, AnaState, NodeImage, Seen, Unknown, volume_bdev
 from controlplane.domain.state import State
 from controlplane.domain.units import show_size
 from controlplane.planner import steps as s
 from controlplane.planner.allocate import Allocation, DriveFacts, allocate
 from controlplane.planner.diff import diff_node
 from controlplane.planner.diff_bdevs import Placed
-from controlplane.planner.image import wanted_image
+from controlplane.planner.image import key_name, wanted_image
 from controlplane.planner.labels import LabelFacts, label_steps
 from controlplane.planner.order import into_stages
 from controlplane.planner.steps import Phase, Plan, Risk
@@ -148,7 +148,7 @@ def _stale_state(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000Er
             remedy="restore the newest state; without one, stop and keep the engines as they are",
         )
         for name, volume in sorted(state.volumes.items())
-        if volume.unscrubbed and f"vol-{name}" in exported
+        if volume.unscrubbed and volume_bdev(name) in exported
     ]
 
 
@@ -269,7 +269,7 @@ def _as_scrubbed(state: State) -> State:
 
 def _with_secrets(state: State, placed: list[Placed]) -> list[Placed]:
     """Fill in the secret file of each key; the images compare keys by name only."""
-    paths = {f"host-{host.name}": host.secret_file or "" for host in state.array.hosts}
+    paths = {key_name(host.name): host.secret_file or "" for host in state.array.hosts}
     return [
         (phase, depth, replace(step, path=paths.get(step.key, "")) if isinstance(step, s.ChangeKey) else step)
         for phase, depth, step in placed
@@ -284,7 +284,7 @@ def _mark_loss(before: State, after: State, placed: list[Placed]) -> list[Placed
         if not isinstance(step, s.DeleteRaid) or "." in step.subject or not _is_lost(step.raid.uuid, before, after):
             marked.append((phase, depth, step))
             continue
-        name = known.get(step.raid.uuid, step.subject.removeprefix("vol-"))
+        name = known.get(step.raid.uuid, step.subject.removeprefix(VOLUME_PREFIX))
         size = show_size(before.volumes[name].size_bytes) if step.raid.uuid in known else "unknown to this state"
         fatal = replace(
             step,

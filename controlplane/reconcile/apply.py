@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Any
 
 from controlplane.domain.errors import PartlyApplied, Ws7000Error
+from controlplane.domain.image import VOLUME_PREFIX
 from controlplane.domain.state import State
 from controlplane.planner import labels
 from controlplane.planner import steps as s
@@ -139,6 +140,6 @@ class Applier:
 def _check_precondition(step: Step, state: State) -> None:
     """The one precondition that the engine cannot hold for us: no unscrubbed volume is exported."""
     if isinstance(step, s.AddNamespace):
-        name = step.namespace.bdev.removeprefix("vol-")
+        name = step.namespace.bdev.removeprefix(VOLUME_PREFIX)
         if state.volumes[name].unscrubbed:
             raise AssertionError(f"{name} still holds what was there before")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from controlplane.domain.desired import Qos
+from controlplane.domain.desired import Qos, subsystem_nqn
 from controlplane.domain.errors import Unreachable, Ws7000Error
 from controlplane.domain.image import (
     VOLUME_PREFIX,
@@ -145,7 +145,7 @@ def _options_hold(options: Mapping[str, Any]) -> bool:
 
 
 def _our_subsystems(state: State, infos: tuple[v.SubsystemInfo, ...]) -> list[v.SubsystemInfo]:
-    prefix = f"nqn.2026-01.io.ws7000:{state.array.name}:"
+    prefix = subsystem_nqn(state.array.name, "")
     named = {record.nqn for record in state.subsystems.values()} | {s.nqn for s in state.array.subsystems}
     return [info for info in infos if info.nqn in named or info.nqn.startswith(prefix)]
 
