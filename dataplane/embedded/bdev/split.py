@@ -58,6 +58,22 @@ class SplitPart(Bdev):
         """To the base."""
         await self.base.write(self.offset_blocks + lba, data)
 
+    async def do_write_through(self, lba: int, data: Buffer) -> None:
+        """The base knows best how to make it durable."""
+        await self.base.write(self.offset_blocks + lba, data, fua=True)
+
+    async def do_compare(self, lba: int, expected: Buffer) -> None:
+        """By the base."""
+        await self.base.compare(self.offset_blocks + lba, expected)
+
+    async def do_compare_and_write(self, lba: int, expected: Buffer, data: Buffer, *, fua: bool) -> None:
+        """By the base, so that a drive that can do both at once does."""
+        await self.base.compare_and_write(self.offset_blocks + lba, expected, data, fua=fua)
+
+    async def do_copy(self, to_lba: int, from_lba: int, blocks: int, *, fua: bool) -> None:
+        """Inside the base."""
+        await self.base.copy(self.offset_blocks + to_lba, self.offset_blocks + from_lba, blocks, fua=fua)
+
     async def do_flush(self) -> None:
         """The whole base."""
         await self.base.flush()

@@ -102,11 +102,20 @@ class Association:
         """An I/O command on the least busy queue, whatever its status; raises ``TransportLost``."""
         if not self.queues:
             raise TransportLost(self.lost or "no I/O queue")
-        queue = self.queues[0] if len(self.queues) == 1 else min(self.queues, key=lambda each: each.in_flight)
-        action, timeout = self.options.timeout_action, self.options.io_timeout_s
-        if action is TimeoutAction.NONE:
-            timeout = None
+        queue, timeout = self._queue()
         return await queue.execute(command, data, read_size=read_size, timeout_s=timeout)
+
+    async def io_pair(self, first: tuple[Command, Raw], second: tuple[Command, Raw]) -> tuple[Reply, Reply]:
+        """The halves of a fused command on one queue, whatever their status; raises ``TransportLost``."""
+        if not self.queues:
+            raise TransportLost(self.lost or "no I/O queue")
+        queue, timeout = self._queue()
+        return await queue.execute_pair(first, second, timeout_s=timeout)
+
+    def _queue(self) -> tuple[Connection, float | None]:
+        """The least busy one, and how long an I/O on it may take."""
+        queue = self.queues[0] if len(self.queues) == 1 else min(self.queues, key=lambda each: each.in_flight)
+        return queue, None if self.options.timeout_action is TimeoutAction.NONE else self.options.io_timeout_s
 
     async def log(self, log: LogId, size: int, *, nsid: int = 0) -> bytes:
         """``size`` bytes (rounded up to a multiple of 4) of a log page; raises ``NvmeError``, ``TransportLost``."""

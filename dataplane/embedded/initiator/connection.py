@@ -113,6 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         # A submission queue of n entries holds n - 1 commands (NVMe base 2.0c section 3.3.1.1).
         self._free = list(range(entries - 1))
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._pairing = asyncio.Lock()
         self._unsent: deque[R2T] = deque()
         self._writable = True
         self._watch: asyncio.TimerHandle | None = None
@@ -137,6 +138,31 @@ class Connection(asyncio.BufferedProtocol):
         Raises ``TransportLost``.  After ``timeout_s`` without an answer ``on_expired`` is called, which by
         default drops the connection: an identifier must not be used again while its answer may still come.
         """
+        if not self._free or self.lost is not None:
+            await self._slot()
+        return await self._send(self._free.pop(), command, data, read_size, timeout_s).done
+
+    async def execute_pair(
+        self, first: tuple[Command, Raw], second: tuple[Command, Raw], *, timeout_s: float | None = None
+    ) -> tuple[Reply, Reply]:
+        """Send the halves of a fused command, nothing between them, and return both completions; as ``execute``."""
+        # One pair at a time: two that hold one slot each would wait for each other's second.
+        async with self._pairing:
+            await self._slot()
+            cid = self._free.pop()
+            try:
+                await self._slot()
+            except BaseException:
+                self._free.append(cid)
+                self._wake_one()
+                raise
+            one = self._send(cid, *first, 0, timeout_s)
+            two = self._send(self._free.pop(), *second, 0, timeout_s)
+        replies = await asyncio.gather(one.done, two.done)
+        return replies[0], replies[1]
+
+    async def _slot(self) -> None:
+        """Return when a command identifier is free; raises ``TransportLost``."""
         while not self._free and self.lost is None:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiting.append(waiter)
@@ -147,7 +173,10 @@ class Connection(asyncio.BufferedProtocol):
                 raise
         if self.lost is not None or self._transport is None:
             raise TransportLost(self.lost or "not connected")
-        cid = self._free.pop()
+
+    def _send(self, cid: int, command: Command, data: Raw, read_size: int, timeout_s: float | None) -> _Pending:
+        if self._transport is None:
+            raise TransportLost("not connected")
         deadline = None if timeout_s is None else self._loop.time() + timeout_s
         pending = _Pending(self._loop.create_future(), memoryview(data), read_size, deadline)
         self._pending[cid] = pending
@@ -162,7 +191,7 @@ class Connection(asyncio.BufferedProtocol):
             payload = b""
         pieces = capsule_cmd(command.with_cid(cid), payload, self._digests, self._alignment)
         self._transport.writelines(pieces)
-        return await pending.done
+        return pending
 
     def _pass_on(self, waiter: asyncio.Future[None]) -> None:
         """A caller that waited for a slot was cancelled; if it had just been given one, wake the next."""
