@@ -57,19 +57,28 @@ class Wire:
     async def next(self) -> pdu.Pdu:
         """The next PDU; raises Ended."""
         while not self.queue:
-            async with asyncio.timeout(WAIT_S):
-                try:
-                    raw = await self.reader.read(1 << 16)
-                except ConnectionError:
-                    raw = b""
-            if not raw:
-                raise Ended(self.term)
-            for item in self.pdus.feed(raw):
-                if isinstance(item, pdu.TermReq):
-                    self.term = item
-                else:
-                    self.queue.append(item)
+            await self._receive()
         return self.queue.pop(0)
+
+    async def terminated(self) -> pdu.TermReq:
+        """The controller's last word, while the connection may still be there; raises Ended without one."""
+        while self.term is None:
+            await self._receive()
+        return self.term
+
+    async def _receive(self) -> None:
+        async with asyncio.timeout(WAIT_S):
+            try:
+                raw = await self.reader.read(1 << 16)
+            except ConnectionError:
+                raw = b""
+        if not raw:
+            raise Ended(self.term)
+        for item in self.pdus.feed(raw):
+            if isinstance(item, pdu.TermReq):
+                self.term = item
+            else:
+                self.queue.append(item)
 
     def submit(self, command: Command, data: bytes = b"") -> int:
         """Send a command, its data in the capsule or when asked for; its identifier."""
