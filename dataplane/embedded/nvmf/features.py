@@ -29,7 +29,7 @@ _RESERVED_MASKS = {
     Feature.ERROR_RECOVERY: 0x1FFFF,
     Feature.VOLATILE_WRITE_CACHE: 0x1,
     Feature.WRITE_ATOMICITY: 0x1,
-    Feature.ASYNC_EVENT: 0x80003FFF,
+    Feature.ASYNC_EVENT: 0x80000FFF,
 }
 
 
