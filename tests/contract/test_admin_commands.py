@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from wire_host import Host, Wire
 
+from dataplane.embedded.initiator.host import Host as Initiator
 from dataplane.nvme import commands, fabrics, identify, logs
 from dataplane.nvme.commands import AdminOp, Cns, Command, Feature, LogId
 from dataplane.nvme.fabrics import DISCOVERY_NQN
@@ -361,6 +362,25 @@ def test_host_behavior_is_kept_or_refused(port: int) -> None:
     play(port, story)
 
 
+def test_a_host_that_knows_of_retry_delays_is_told_one(port: int) -> None:
+    """CRD 1 on what may be retried, once Host Behavior Support says that the host looks at it."""
+
+    async def story(host: Host) -> None:
+        async def crd(command: Command) -> int:
+            status = (await host.io.run(command))[0].status
+            assert status
+            return status >> 12 & 3
+
+        outside, wrong = commands.read(1, 1 << 40, 1, 512), commands.read(5, 0, 1, 512)
+        assert [await crd(outside), await crd(wrong)] == [0, 0]
+        behavior = commands.set_features(Feature.HOST_BEHAVIOR, size=512)
+        await host.admin.ok(behavior, b"\1".ljust(512, b"\0"))
+        assert [await crd(outside), await crd(wrong)] == [1, 0], "the second says Do Not Retry"
+        assert (await host.admin.run(commands.get_features(0)))[0].status >> 12 & 3 == 1
+
+    play(port, story)
+
+
 def test_features_of_a_namespace_that_is_not_here(engine: Any, port: int) -> None:
     engine.set_ana(NQN, port, "inaccessible", 1)
 
@@ -503,6 +523,30 @@ def test_a_change_of_the_discovery_log_is_told_and_counted(engine: Any, port: in
             await asyncio.to_thread(lambda: engine.rpc("nvmf_discovery_remove_referral", address=address))
 
     discover(port, story)
+
+
+def test_a_host_follows_referrals(engine: Any, other: Any, port: int) -> None:
+    """Two engines that name each other: everything is found, and that it goes round is told."""
+    there = other.serve(f"{NQN}:other")
+
+    def address(number: int) -> dict[str, str]:
+        return {"trtype": "TCP", "adrfam": "IPv4", "traddr": "127.0.0.1", "trsvcid": str(number)}
+
+    async def story() -> None:
+        async with asyncio.timeout(60), Initiator(HOST) as host:
+            found = await host.explore("127.0.0.1", port)
+        assert [entry.subnqn for entry in found.entries] == [NQN, f"{NQN}:other"]
+        assert found.asked == (("127.0.0.1", port), ("127.0.0.1", there))
+        (back,) = found.not_asked
+        assert (back.referral.trsvcid, back.reason) == (str(port), "it leads back to where it came from")
+
+    engine.rpc("nvmf_discovery_add_referral", address=address(there))
+    other.rpc("nvmf_discovery_add_referral", address=address(port))
+    try:
+        asyncio.run(story())
+    finally:
+        engine.rpc("nvmf_discovery_remove_referral", address=address(there))
+        other.rpc("nvmf_discovery_remove_referral", address=address(port))
 
 
 def test_a_listener_is_of_the_address_that_it_is_asked_for(engine: Any, port: int) -> None:

@@ -18,6 +18,7 @@ import time
 import uuid as uuidlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from dataplane.embedded.bdev.qos import KINDS, RateLimits
 from dataplane.embedded.bdev.ranges import Ranges
@@ -202,6 +203,13 @@ class Bdev(ABC):
         What is no drive has nobody to ask: Invalid Opcode, as ``spdk_bdev_nvme_iov_passthru_md`` ends there.
         """
         raise NvmeError(Status.INVALID_OPCODE, dnr=True)
+
+    async def abort(self, task: asyncio.Task[Any]) -> bool:  # noqa: ARG002 - for drives to use
+        """Take back what that task has begun here; whether it ends with Aborted by Request because of this.
+
+        What only waits needs no device for it (``waits``); what a device has begun ends as it ends.
+        """
+        return False
 
     async def _change(self, lba: int, blocks: int, work: Callable[[int, int], Awaitable[None]]) -> None:
         ranges = self.ranges

@@ -250,12 +250,23 @@ class Association:
 
     async def _abort_or_drop(self, qid: int, cid: int) -> None:
         try:
-            reply = await self.admin(commands.abort(qid, cid))
-            if not reply.completion.code and not reply.completion.cdw0 & 1:
+            if await self._aborted(qid, cid):
                 return
         except TransportLost:
             return
         self.drop(f"command {cid} of queue {qid} got no answer and could not be aborted")
+
+    async def _aborted(self, qid: int, cid: int) -> bool:
+        reply = await self.admin(commands.abort(qid, cid))
+        return not reply.completion.code and not reply.completion.cdw0 & 1
+
+    async def abort_of(self, task: asyncio.Task[object]) -> bool:
+        """Ask the controller to abort what that task has in flight; whether it says that it did all of it."""
+        mine = [(qid, cid) for qid, queue in enumerate(self.queues, 1) for cid in queue.commands_of(task)]
+        try:
+            return bool(mine) and all([await self._aborted(qid, cid) for qid, cid in mine])
+        except TransportLost:
+            return False
 
     def _queue_lost(self, queue: Connection, reason: str) -> None:  # noqa: ARG002 - any queue means all
         self.drop(reason)

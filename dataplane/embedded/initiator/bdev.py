@@ -8,8 +8,9 @@ Source: SPDK v26.05 module/bdev/nvme/bdev_nvme.c (``nbdev_create``, ``bdev_nvme_
 
 from __future__ import annotations
 
+import asyncio
 import uuid as uuidlib
-from typing import Final
+from typing import Any, Final
 
 from dataplane.embedded.bdev.base import Bdev, Buffer
 from dataplane.embedded.initiator.describe import namespace_json
@@ -114,6 +115,11 @@ class NvmeBdev(Bdev):
 
         await self._change(0, self.num_blocks, send)
         return answer
+
+    async def abort(self, task: asyncio.Task[Any]) -> bool:
+        """By the drive that has the command."""
+        associations = [path.controller.association for path in self.namespace.paths]
+        return any([await each.abort_of(task) for each in associations if each is not None])
 
     async def do_flush(self) -> None:
         """Always sent, whether ``enable_flush`` is set or not."""

@@ -89,6 +89,7 @@ class _Pending:
     out: memoryview
     size: int
     deadline: float | None
+    owner: asyncio.Task[object] | None
     buffer: bytearray | None = None
     whole: memoryview | None = None
     received: int = 0
@@ -161,6 +162,10 @@ class Connection(asyncio.BufferedProtocol):
         replies = await asyncio.gather(one.done, two.done)
         return replies[0], replies[1]
 
+    def commands_of(self, task: asyncio.Task[object]) -> list[int]:
+        """The identifiers of what that task has in flight here."""
+        return [cid for cid, pending in self._pending.items() if pending.owner is task]
+
     async def _slot(self) -> None:
         """Return when a command identifier is free; raises ``TransportLost``."""
         while not self._free and self.lost is None:
@@ -178,7 +183,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is None:
             raise TransportLost("not connected")
         deadline = None if timeout_s is None else self._loop.time() + timeout_s
-        pending = _Pending(self._loop.create_future(), memoryview(data), read_size, deadline)
+        owner = asyncio.current_task()
+        pending = _Pending(self._loop.create_future(), memoryview(data), read_size, deadline, owner)
         self._pending[cid] = pending
         if deadline is not None and (self._watch is None or deadline < self._watch.when()):
             self._arm(deadline)

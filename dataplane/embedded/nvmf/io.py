@@ -8,6 +8,7 @@ nvmf_ctrlr_process_io_fused_cmd), ctrlr_bdev.c.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from dataplane.embedded.nvmf import commands_io
@@ -79,6 +80,12 @@ async def _run(controller: Controller, bdev: Bdev, command: Command, data: Raw) 
         await bdev.flush()
         return _NOTHING
     return await commands_io.run(controller, bdev, command, data)
+
+
+async def abort(controller: Controller | None, command: Command | None, task: asyncio.Task[bool]) -> bool:
+    """Ask the bdev of an I/O command to take back what ``task`` has begun for it; whether it will end so."""
+    namespace = controller.namespace(command.nsid) if controller is not None and command is not None else None
+    return namespace is not None and await namespace.bdev.abort(task)
 
 
 async def execute_pair(

@@ -77,7 +77,7 @@ class TcpQueue(asyncio.BufferedProtocol):
         self._limit = self.options.max_aq_depth
         self._sq_size = 0
         self._sq_head = 0
-        self._commands: set[int] = set()
+        self._commands: dict[int, Command] = {}
         self._transfers: dict[int, Transfer] = {}
         self._events: dict[int, Callable[[AsyncEvent], None]] = {}
         self._fused = FusedCommands()
@@ -219,7 +219,7 @@ class TcpQueue(asyncio.BufferedProtocol):
         if command.cid in self._commands and not self._drop_event(command.cid):
             self._respond(command, status_field(Status.COMMAND_ID_CONFLICT), _OK)
             return
-        self._commands.add(command.cid)
+        self._commands[command.cid] = command
         if (command.flags & 3 or self._fused.first is not None) and self.qid:
             self._miss_partner(self._fused.arrived(command))
         direction = (command.nsid if command.opcode == AdminOp.FABRICS else command.opcode) & 3
@@ -339,6 +339,7 @@ class TcpQueue(asyncio.BufferedProtocol):
         except NvmeError as problem:
             cdw0 = problem.cdw0 if isinstance(problem, admin.ConnectRefused) else 0
             self._finish(command, status_field(problem.code, dnr=problem.dnr), admin.Answer(cdw0))
+            return problem.code == Status.ABORTED_BY_REQUEST
         except Exception:  # the boundary of the command loop: one command's defect must not end the engine
             log.exception("command %02Xh failed", command.opcode)
             self._finish(command, status_field(Status.INTERNAL_ERROR), _OK)
@@ -423,16 +424,21 @@ class TcpQueue(asyncio.BufferedProtocol):
         if transfer is not None:
             return await transfer.abort(self.options.abort_timeout_sec)
         task = self._tasks.get(cid)
-        if task is None or not (waits.abort(task) or (task in self._parked and task.cancel())):
+        if task is None:
+            return False
+        waiting = waits.abort(task) or (task in self._parked and task.cancel())
+        if not waiting and not await io.abort(self.controller, self._commands.get(cid), task):
             return False
         return await asyncio.shield(task)
 
     # Answers out
 
     def _finish(self, command: Command, status: int, answer: admin.Answer) -> None:
-        self._commands.discard(command.cid)
+        self._commands.pop(command.cid, None)
         if command.flags & 3:
             self._miss_partner(self._fused.ended(command.cid))
+        if status and self.controller is not None:
+            status = self.controller.with_retry_delay(status)
         if not self.gone:
             self._respond(command, status, answer)
 
