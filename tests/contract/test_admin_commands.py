@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from wire_host import Host, Wire
+from wire_host import HOST, NQN, Host, Wire, play
 
 from dataplane.embedded.initiator.host import Host as Initiator
 from dataplane.nvme import commands, fabrics, identify, logs
@@ -18,25 +18,8 @@ from dataplane.nvme.status import Status
 from dataplane.rpc.methods import bdev, framework, nvmf
 from dataplane.rpc.values import ListenAddress
 
-NQN = "nqn.2026-01.io.ws7000:contract:admin"
-HOST = "nqn.2026-01.io.ws7000:host:a"
 RESERVATIONS = {0x80, 0x82, 0x83}
 """What speaks of reservations, which an array masks: SPDK lists it none the less."""
-Story = Callable[[Host], Awaitable[None]]
-
-
-def play(port: int, story: Story, **how: Any) -> None:
-    """One host, by hand."""
-
-    async def whole() -> None:
-        async with asyncio.timeout(60):
-            host = await Host.open(port, **{"nqn": NQN, "host": HOST, **how})
-            try:
-                await story(host)
-            finally:
-                await host.close()
-
-    asyncio.run(whole())
 
 
 def discover(port: int, story: Callable[[Wire], Awaitable[None]]) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from wire_host import Host, Wire
+from wire_host import HOST, NQN, Host, Wire, play
 
 from dataplane.nvme import commands, identify
 from dataplane.nvme.commands import Cns, Command, IoOp
@@ -17,27 +16,10 @@ from dataplane.nvme.pdu import FatalError
 from dataplane.nvme.status import Status
 from dataplane.rpc.methods import bdev, nvme
 
-NQN = "nqn.2026-01.io.ws7000:contract:commands"
 DRIVE = "nqn.2026-01.io.ws7000:contract:drive"
-HOST = "nqn.2026-01.io.ws7000:host:a"
 BLOCK = 512
 BLOCKS = 8192  # of the devices that ``engine.malloc`` makes
 A, B, C = (letter * BLOCK for letter in (b"a", b"b", b"c"))
-Story = Callable[[Host], Awaitable[None]]
-
-
-def play(port: int, story: Story, **how: Any) -> None:
-    """One host, by hand."""
-
-    async def whole() -> None:
-        async with asyncio.timeout(60):
-            host = await Host.open(port, **{"nqn": NQN, "host": HOST, **how})
-            try:
-                await story(host)
-            finally:
-                await host.close()
-
-    asyncio.run(whole())
 
 
 def read(lba: int, blocks: int = 1, nsid: int = 1) -> Command:

@@ -7,6 +7,7 @@ that need not be.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dataplane.nvme import commands, fabrics, identify, pdu
@@ -202,3 +203,17 @@ class Host:
     async def close(self) -> None:
         await self.io.close()
         await self.admin.close()
+
+
+def play(port: int, story: Callable[[Host], Awaitable[None]], **how: Any) -> None:
+    """The story of one host, connected as ``how`` says, within a minute."""
+
+    async def whole() -> None:
+        async with asyncio.timeout(60):
+            host = await Host.open(port, **how)
+            try:
+                await story(host)
+            finally:
+                await host.close()
+
+    asyncio.run(whole())
