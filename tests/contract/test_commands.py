@@ -368,6 +368,22 @@ def test_fua_is_taken_by_every_command_that_has_it(port: int) -> None:
     play(port, story)
 
 
+def test_more_zeroes_than_wzsl_is_no_error(engine: Any) -> None:
+    engine.malloc("m0")
+    engine.transport()
+    engine.rpc("nvmf_create_subsystem", nqn=NQN, allow_any_host=True, max_namespaces=8, max_write_zeroes_size_kib=8)
+    engine.namespace(NQN, "m0")
+
+    async def story(host: Host) -> None:
+        limits = identify.IdentifyNvmController.parse(await host.admin.ok(commands.identify(Cns.CSI_CONTROLLER)))
+        assert limits.wzsl == 1
+        await host.io.ok(write(0, 64), A * 64)
+        await host.io.ok(commands.write_zeroes(1, 0, 64))
+        assert await host.io.ok(read(0, 64)) == bytes(64 * BLOCK)
+
+    play(engine.listen(NQN), story)
+
+
 # Deallocation
 
 

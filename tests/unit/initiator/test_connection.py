@@ -319,3 +319,69 @@ def test_nobody_there_is_told_with_the_reason() -> None:
             await open_connection(Endpoint("127.0.0.1", port), 4, 4096, 5)
 
     asyncio.run(connect())
+
+
+def pair(lba: int) -> tuple[tuple[commands.Command, bytes], tuple[commands.Command, bytes]]:
+    compare, write = commands.fused(commands.compare(1, lba, 1, 512), commands.write(1, lba, 1, 512))
+    return (compare, b"c" * 512), (write, b"w" * 512)
+
+
+def test_halves_of_fused_commands_go_out_one_right_after_the_other() -> None:
+    """Whatever else wants a slot: three of them, two pairs and two reads."""
+
+    async def script(peer: Peer) -> None:
+        pending: list[CapsuleCmd] = []
+        seen: list[int] = []
+        while len(seen) < 6:
+            got = await peer.command()
+            pending.append(got)
+            seen.append(got.command.fuse)
+            if got.command.fuse == commands.FUSE_FIRST:
+                continue
+            for each in pending:
+                code = Status.COMPARE_FAILURE if each.command.fuse == 1 else 0
+                peer.complete(each.command.cid, code)
+            pending.clear()
+        assert "".join(map(str, seen)).count("12") == 2
+
+    async def act(connection: Connection) -> None:
+        connection.in_capsule = 8192
+        first, *_, second = await asyncio.gather(
+            connection.execute_pair(*pair(1)), read(connection), read(connection), connection.execute_pair(*pair(2))
+        )
+        for one, two in (first, second):
+            assert (one.completion.code, two.completion.code) == (Status.COMPARE_FAILURE, 0)
+        assert connection.in_flight == 0
+
+    play(script, act)
+
+
+def test_a_pair_that_is_given_up_while_it_waits_leaves_its_slot_to_others() -> None:
+    async def script(peer: Peer) -> None:
+        held = [await peer.command() for _ in range(2)]
+        assert (await peer.command()).command.fuse == 0, "the third slot, once the pair has let it go"
+        for each in held:
+            peer.complete(each.command.cid)
+        assert [(await peer.command()).command.fuse for _ in range(2)] == [1, 2]
+        await peer.next()
+
+    async def act(connection: Connection) -> None:
+        connection.in_capsule = 8192
+        reads = [asyncio.create_task(read(connection)) for _ in range(2)]
+        await asyncio.sleep(0)
+        given_up = asyncio.create_task(connection.execute_pair(*pair(1)))
+        await asyncio.sleep(0)
+        assert len(connection.commands_of(reads[0])) == 1
+        reads.append(asyncio.create_task(read(connection)))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(*reads[:2])
+        lost = asyncio.create_task(connection.execute_pair(*pair(2)))
+        while connection.in_flight < 3:
+            await asyncio.sleep(0)
+        connection.drop("enough")
+        for task in (lost, reads[2]):
+            with pytest.raises(TransportLost, match="enough"):
+                await task
+
+    play(script, act)
