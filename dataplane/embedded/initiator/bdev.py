@@ -113,7 +113,10 @@ class NvmeBdev(Bdev):
             nonlocal answer
             answer = (await self.namespace.execute(sent, data, read_size=size)).check()
 
-        await self._change(0, self.num_blocks, send)
+        try:
+            await self._change(0, self.num_blocks, send)
+        except NvmeError as error:
+            raise NvmeError(error.code) from error  # whether to try again is for the host to say, as in SPDK
         return answer
 
     async def abort(self, task: asyncio.Task[Any]) -> bool:

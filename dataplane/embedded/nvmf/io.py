@@ -66,19 +66,23 @@ async def _run(controller: Controller, bdev: Bdev, command: Command, data: Raw) 
     opcode = command.opcode
     if command.flags & 3:
         raise NvmeError(Status.INVALID_FIELD, dnr=True)  # FUSE 3; halves of pairs do not come here
-    if opcode == IoOp.READ:
-        blocks = commands_io.check_range(bdev, command, command.length)
-        if command.cdw12 & commands_io.FUA:
-            await bdev.flush()  # what is read must be durable, base 2.0c section 3.2.4 of the NVM command set
-        return await bdev.read(command.slba, blocks)
-    if opcode == IoOp.WRITE:
-        size = commands_io.check_range(bdev, command, len(data)) * bdev.block_size
-        whole = data if len(data) == size else memoryview(data)[:size]
-        await bdev.write(command.slba, whole, fua=bool(command.cdw12 & commands_io.FUA))
-        return _NOTHING
-    if opcode == IoOp.FLUSH:
-        await bdev.flush()
-        return _NOTHING
+    try:
+        if opcode == IoOp.READ:
+            blocks = commands_io.check_range(bdev, command, command.length)
+            if command.cdw12 & commands_io.FUA:
+                await bdev.flush()  # what is read must be durable, NVM Command Set 1.0c section 3.2.4
+            return await bdev.read(command.slba, blocks)
+        if opcode == IoOp.WRITE:
+            size = commands_io.check_range(bdev, command, len(data)) * bdev.block_size
+            whole = data if len(data) == size else memoryview(data)[:size]
+            await bdev.write(command.slba, whole, fua=bool(command.cdw12 & commands_io.FUA))
+            return _NOTHING
+        if opcode == IoOp.FLUSH:
+            await bdev.flush()
+            return _NOTHING
+    except NvmeError as error:
+        error.dnr = False  # a bdev's word is to this engine: lib/bdev hands on SCT and SC alone
+        raise
     return await commands_io.run(controller, bdev, command, data)
 
 
