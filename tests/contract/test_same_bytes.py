@@ -55,22 +55,8 @@ def serve(node: Any, shelf: Any, folder: Path) -> int:
         strip = None if level == "raid1" else 65536
         node.run(raid.create(f"set{first}", level=level, base_bdevs=bases, strip_size_bytes=strip))
     node.rpc("bdev_malloc_create", name="large", **LARGE)
-    shown = [
-        "malloc",
-        "file",
-        "null",
-        "basep0",
-        "set0",
-        "dn1",
-        "dn2p1",
-        "large",
-        "dn3",
-        "cutp1",
-        "set2",
-        "set4",
-        "set6",
-    ]
-    return int(node.serve(NQN, *shown.split(), max_namespaces=16))
+    shown = ["malloc", "file", "null", "basep0", "set0", "dn1", "dn2p1", "large", "dn3", "cutp1"]
+    return int(node.serve(NQN, *shown, "set2", "set4", "set6", max_namespaces=16))
 
 
 async def look(port: int) -> dict[str, bytes]:

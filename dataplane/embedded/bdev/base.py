@@ -32,7 +32,7 @@ Buffer = bytes | bytearray | memoryview
 RemoveHook = Callable[["Bdev"], Awaitable[None]]
 NULL_UUID = "00000000-0000-0000-0000-000000000000"
 _ZERO_STEP_BYTES = 1 << 20
-_COPY_STEP_BYTES = 1 << 20
+_COPY_STEP_BYTES = 1 << 17
 _LARGE_BUFFER_BYTES = 132 << 10
 
 
