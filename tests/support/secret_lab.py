@@ -54,8 +54,8 @@ class Keys:
         return name
 
 
-def options(port: int, credentials: Credentials) -> AssociationOptions:
-    return AssociationOptions(NQN, HOST, HOSTID, Endpoint(LOCAL, port), credentials=credentials)
+def options(port: int, credentials: Credentials, subnqn: str = NQN) -> AssociationOptions:
+    return AssociationOptions(subnqn, HOST, HOSTID, Endpoint(LOCAL, port), credentials=credentials)
 
 
 def known(
@@ -74,12 +74,14 @@ async def use(association: Association) -> None:
     assert bytes((await association.io(commands.read(1, 0, 8, BLOCK), read_size=8 * BLOCK)).check()) == data
 
 
-def connected(port: int, credentials: Credentials, then: Callable[[Association], Awaitable[None]] = use) -> None:
+def connected(
+    port: int, credentials: Credentials, then: Callable[[Association], Awaitable[None]] = use, subnqn: str = NQN
+) -> None:
     """Connect, do something, leave."""
 
     async def whole() -> None:
         async with asyncio.timeout(60):
-            association = await open_association(options(port, credentials))
+            association = await open_association(options(port, credentials, subnqn))
             try:
                 await then(association)
             finally:
