@@ -308,7 +308,10 @@ class Failure:
         """Raises ``BadMessage``."""
         _check_size("a failure message", raw, FAILURE_SIZE, padded=padded)
         auth_type, auth_id, tid, _, reason = _FAILURE.unpack_from(raw)
-        return cls(Kind(auth_type << 8 | auth_id), tid, reason)
+        kind = next((item for item in (Kind.FAILURE1, Kind.FAILURE2) if _ids(item) == (auth_type, auth_id)), None)
+        if kind is None:
+            raise BadMessage(Reason.INCORRECT_MESSAGE, f"message {auth_type:X}{auth_id:02X}h is no failure")
+        return cls(kind, tid, reason)
 
     @property
     def words(self) -> str:
