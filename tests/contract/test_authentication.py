@@ -214,3 +214,18 @@ def test_a_target_may_be_told_what_to_use(engines: Any, keys: Keys) -> None:
             connected(port, known(groups=QUICK))
     finally:
         engine.stop()
+
+
+def test_one_direction_after_both(engine: Any, guarded: int) -> None:
+    """SPDK 26.05 goes on waiting for the host's last word, and refuses the third exchange."""
+
+    async def story(association: Association) -> None:
+        await association.authenticate(known(MINE))
+        if engine.kind == "embedded":
+            await association.authenticate(known(MINE))
+            await use(association)
+        else:
+            with pytest.raises(NotAuthenticated, match="incorrect message"):
+                await association.authenticate(known(MINE))
+
+    connected(guarded, known(MINE, THEIRS), story)

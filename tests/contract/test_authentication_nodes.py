@@ -184,7 +184,7 @@ def test_keys_change_while_connected(pair: Pair) -> None:
 
 
 def test_changes_that_are_refused(pair: Pair) -> None:
-    pair.attach(dhchap_key="mine", dhchap_ctrlr_key="theirs")
+    pair.attach(dhchap_key="mine")
     number = pair.host.number
     assert number("bdev_nvme_set_keys", name="none", dhchap_key="mine") == NO_DEVICE
     assert number("bdev_nvme_set_keys", name="c", dhchap_key="none") == NO_KEY
@@ -201,6 +201,13 @@ def test_the_configuration_names_keys_and_holds_no_secret(pair: Pair) -> None:
     assert (call["dhchap_key"], call["dhchap_ctrlr_key"]) == ("mine", "theirs")
     assert "DHHC" not in str(config) + str(pair.host.rpc("bdev_nvme_get_controllers"))
     held = {key["name"]: key["refcnt"] for key in pair.host.rpc("keyring_get_keys")}
+    pair.target.rpc("nvmf_subsystem_set_keys", nqn=NQN, host=HOST, dhchap_key="other")
+    assert pair.set_keys(dhchap_key="other") is True
+    config = pair.host.rpc("framework_get_config", name="bdev")
+    call = next(each["params"] for each in config if each["method"] == "bdev_nvme_attach_controller")
+    named = [call.get("dhchap_key"), call.get("dhchap_ctrlr_key")]
+    # SPDK goes on naming the keys of the attach.
+    assert named == (["other", None] if pair.host.kind == "embedded" else ["mine", "theirs"])
     pair.detach()
     freed = {key["name"]: key["refcnt"] for key in pair.host.rpc("keyring_get_keys")}
     assert held["mine"] > held["other"]
