@@ -11,6 +11,7 @@ from secret_lab import HOST, MINE, NQN, OTHER, QUICK, THEIRS, Keys, connected, k
 
 from dataplane.embedded.initiator.association import Association, open_association
 from dataplane.embedded.initiator.authentication import NO_CREDENTIALS, Credentials, NotAuthenticated
+from dataplane.embedded.initiator.connection import TransportLost
 from dataplane.nvme.dhchap import Digest
 from dataplane.nvme.ffdhe import DhGroup
 from dataplane.nvme.status import NvmeError, Status
@@ -136,13 +137,19 @@ def test_who_is_connected_stays_when_keys_change(engine: Any, guarded: int, keys
     connected(guarded, known(MINE, THEIRS), story)
 
 
-def test_who_cannot_prove_it_again_is_disconnected(engine: Any, guarded: int, keys: Keys) -> None:
+@pytest.mark.parametrize(
+    ("credentials", "why"),
+    [(known(OTHER), "refuses the host"), (known(MINE, OTHER), "the response is wrong")],
+    ids=["the host", "the controller"],
+)
+def test_who_cannot_prove_it_again_is_disconnected(
+    engine: Any, guarded: int, credentials: Credentials, why: str
+) -> None:
     async def story(association: Association) -> None:
-        lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        association.on_lost = lambda _, reason: lost.set_result(reason)
-        with pytest.raises(NotAuthenticated, match="refuses the host"):
-            await association.authenticate(known(OTHER))
-        await lost
+        with pytest.raises(NotAuthenticated, match=why):
+            await association.authenticate(credentials)
+        with pytest.raises(TransportLost):
+            await use(association)
 
     connected(guarded, known(MINE), story)
 

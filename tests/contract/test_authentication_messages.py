@@ -50,6 +50,23 @@ def test_before_it_has_authenticated_a_queue_does_nothing_else(engine: Any, guar
     speak(guarded, story)
 
 
+def test_a_queue_that_fails_when_it_begins_again_is_disconnected(engine: Any, guarded: int) -> None:
+    offer = Protocol((Digest.SHA256,), QUICK)
+
+    async def story(wire: Wire) -> None:
+        assert await wire.send(Reply(5, answer(await wire.challenge(offer))).pack()) == Status.SUCCESS
+        assert Success1.parse(await wire.receive(), padded=True) == Success1(5, 32)
+        version = fabrics.property_get(fabrics.Property.VS)
+        asked = await wire.challenge(offer, 6)
+        (await wire.queue.execute(version, timeout_s=20)).check()
+        assert await wire.send(Reply(6, answer(replace(asked, tid=7))).pack()) == Status.SUCCESS
+        (await wire.queue.execute(version, timeout_s=20)).check()
+        assert await wire.failure() == Reason.FAILED
+        await wire.gone()
+
+    speak(guarded, story)
+
+
 def test_every_queue_has_to_prove_it(engine: Any, guarded: int) -> None:
     async def story(association: Association) -> None:
         queue = await open_connection(Endpoint(LOCAL, guarded), 32, 1 << 17, 5)

@@ -23,7 +23,7 @@ _ABLE = re.compile(r"^CONFIG_NVME_HOST_AUTH=y$|^CONFIG_NVME_AUTH=y$", re.MULTILI
 SLOW_S = 300  # the largest group takes an emulated processor many seconds
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def able(pieces: Pieces) -> None:
     """The kernel was built with in-band authentication."""
     config = pieces.kernel.image.with_name(f"config-{pieces.kernel.version}")

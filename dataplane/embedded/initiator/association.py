@@ -178,11 +178,15 @@ class Association:
     async def authenticate(self, credentials: Credentials) -> None:
         """Prove it again on every queue, with other secrets; raises ``NotAuthenticated`` and as ``admin``.
 
-        The controller disconnects a queue where this fails, and the association is lost by that.
+        The association is dropped where this fails: whoever did not prove itself gets no more data.
         """
         self.options = replace(self.options, credentials=credentials)
-        for queue in self._all():
-            await authenticate(queue, self._parties, credentials, self.options.admin_timeout_s)
+        try:
+            for queue in self._all():
+                await authenticate(queue, self._parties, credentials, self.options.admin_timeout_s)
+        except (NotAuthenticated, NvmeError) as error:
+            self.drop(str(error))
+            raise
 
     async def _enable(self) -> None:
         """CC.EN, then wait for CSTS.RDY as long as the controller asks for (CAP.TO)."""
