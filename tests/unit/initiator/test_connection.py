@@ -255,7 +255,7 @@ def test_everything_in_flight_and_waiting_is_lost_once_with_the_connection() -> 
 def test_the_controllers_own_term_request_is_the_reason() -> None:
     async def script(peer: Peer) -> None:
         await peer.command()
-        peer.send(TermReq(from_host=False, fes=5, fei=9, header=bytes(8)).pack())
+        peer.send(TermReq(from_host=False, fes=5, fei=9).pack())
         await peer.next()
 
     async def act(connection: Connection) -> None:
