@@ -13,16 +13,24 @@ from dataplane.nvme.layout import Raw
 _JOIN_BELOW = 1 << 15  # copying a smaller piece costs less than one more system call
 
 
+def fitted(data: Raw, length: int) -> Raw:
+    """``data`` cut or filled with zeroes to ``length`` bytes, which the host made room for."""
+    if len(data) >= length:
+        return data if len(data) == length else memoryview(data)[:length]
+    return bytes(data) + bytes(length - len(data))
+
+
 class Outbox:
     """The pieces that wait for the transport."""
 
-    __slots__ = ("_loop", "_pieces", "_planned", "_transport")
+    __slots__ = ("_closed", "_loop", "_pieces", "_planned", "_transport")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._pieces: list[Raw] = []
         self._planned = False
+        self._closed = False
 
     def send(self, *pieces: Raw) -> None:
         """Take these along with the next flush."""
@@ -38,7 +46,7 @@ class Outbox:
         """Give everything to the transport; what the peer cannot take yet waits there."""
         self._planned = False
         pieces, self._pieces = self._pieces, []
-        if not pieces or self._transport.is_closing():
+        if not pieces or self._closed or self._transport.is_closing():
             return
         small: list[Raw] = []
         for piece in pieces:
@@ -52,6 +60,11 @@ class Outbox:
         if small:
             self._transport.write(small[0] if len(small) == 1 else b"".join(small))
 
-    def clear(self) -> None:
-        """The connection is gone."""
+    def end(self, last: Raw) -> None:
+        """Send what waits, then ``last`` and the end of the stream; whatever is given afterwards is dropped."""
+        if not self._closed and not self._transport.is_closing():
+            self.send(last)
+            self.flush()
+            self._transport.write_eof()
+        self._closed = True
         self._pieces.clear()

@@ -1,7 +1,7 @@
 """One NVMe/TCP connection, which is one queue: PDUs in, commands run side by side, PDUs out.
 
-Why: everything a host sends passes here first, so limits are here: PDU size, commands and bytes in flight, and
-the time until Connect.  This module must never decide what a command means.
+Why: everything a host sends passes here first, so what ``limits`` says is held here: PDU size, commands and bytes
+in flight, and how long a host may take.  This module must never decide what a command means.
 
 Invariants: a malformed PDU ends this connection and nothing else; every command is answered once, aborted or
 not; a command that only waits (at a gate, for the budget, for its turn at a bdev) is dropped when its connection
@@ -17,11 +17,12 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, cast
 
 from dataplane.embedded.bdev import waits
-from dataplane.embedded.nvmf import admin, io
-from dataplane.embedded.nvmf.capsule import broken, check_capsule, check_transport_sgl
+from dataplane.embedded.nvmf import admin, io, limits
+from dataplane.embedded.nvmf.capsule import check_capsule, check_data, check_transport_sgl
 from dataplane.embedded.nvmf.fused import FusedCommands, Half
+from dataplane.embedded.nvmf.limits import CONTROL_DATA_MAX, Deadlines, Wait
 from dataplane.embedded.nvmf.options import Address
-from dataplane.embedded.nvmf.outbox import Outbox
+from dataplane.embedded.nvmf.outbox import Outbox, fitted
 from dataplane.embedded.nvmf.transfer import Transfer
 from dataplane.nvme import pdu as wire
 from dataplane.nvme.auth import is_auth
@@ -48,11 +49,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT_S = 30.0
-CONTROL_DATA_MAX = 8192  # in-capsule data of fabrics and admin commands, transport specification 3.3.2.1
 HPDA_MAX = 31
 PDU_OVERHEAD = 1024
-WRITE_BUFFER_BYTES = 1 << 20
 _NONE, _TO_CONTROLLER, _TO_HOST = 0, 1, 2
 _OK = admin.Answer()
 
@@ -64,7 +62,9 @@ class TcpQueue(asyncio.BufferedProtocol):
         self.target = target
         self.options = target.transport()
         self.reader = PduReader(
-            wire.CONTROLLER_RECEIVES, max(self.options.max_io_size, CONTROL_DATA_MAX) + PDU_OVERHEAD
+            wire.CONTROLLER_RECEIVES,
+            max(self.options.max_io_size, CONTROL_DATA_MAX) + PDU_OVERHEAD,
+            greeting=wire.PduType.IC_REQ,
         )
         self.controller: Controller | None = None
         self.auth: Authentication | None = None
@@ -74,7 +74,7 @@ class TcpQueue(asyncio.BufferedProtocol):
         self.closed: asyncio.Future[None] = target.loop.create_future()
         self._loop = target.loop
         self._transport: asyncio.Transport | None = None
-        self._initialized = False
+        self._discarded: bytearray | None = None  # where what comes after the end of the protocol goes
         self._digests = wire.NO_DIGESTS
         self._alignment = 4
         self._limit = self.options.max_aq_depth
@@ -89,40 +89,29 @@ class TcpQueue(asyncio.BufferedProtocol):
         self._outbox: Outbox | None = None
         self._paused = False
         self._owed = 0  # bytes of the budget that are given back once the peer has read
-        self._connect_timer: asyncio.TimerHandle | None = None
+        self._deadlines = Deadlines(self._loop, self.disconnect)
 
     # The connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: somebody connected."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        self._transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_BYTES)
         self._outbox = Outbox(self._transport, self._loop)
         self.local = Address.of_socket(transport.get_extra_info("sockname"))
         self.peer = Address.of_socket(transport.get_extra_info("peername"))
-        self._connect_timer = self._loop.call_later(CONNECT_TIMEOUT_S, self.disconnect, "no Connect command came")
-        if not self.target.admit(self):
-            self.disconnect("too many connections")
+        self._deadlines.start(Wait.CONNECT, limits.CONNECT_TIMEOUT_S)
+        refusal = self.target.admit(self)
+        if refusal:
+            self.disconnect(refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone, for whatever reason."""
         self.gone = True
-        if self._connect_timer is not None:
-            self._connect_timer.cancel()
+        self._deadlines.clear()
         if self.auth is not None:
             self.auth.close()
-        for transfer in self._transfers.values():
-            transfer.settle(complete=False)
-            self.target.budget.give(transfer.command.length)
-        self.target.budget.give(self._fused.drop())
-        self.target.budget.give(self._owed)
-        self._owed = 0
-        self._transfers.clear()
-        self._events.clear()
-        if self._outbox is not None:
-            self._outbox.clear()
-        for task in list(self._parked):
-            task.cancel()
+        self._let_go()
         for task in list(self._tasks.values()):
             waits.abort(task)
         controller = self.controller
@@ -134,6 +123,21 @@ class TcpQueue(asyncio.BufferedProtocol):
         self.target.forget(self)
         self._check_closed()
         log.debug("connection of %s ended: %s", self.peer.traddr, exc)
+
+    def _let_go(self, last: Raw = b"") -> None:
+        """Nothing more is answered but ``last``: give back what only waits for the host."""
+        for transfer in self._transfers.values():
+            transfer.settle(complete=False)
+            self.target.budget.give(transfer.command.length)
+        self.target.budget.give(self._fused.drop())
+        self.target.budget.give(self._owed)
+        self._owed = 0
+        self._transfers.clear()
+        self._events.clear()
+        if self._outbox is not None:
+            self._outbox.end(last)
+        for task in list(self._parked):
+            task.cancel()
 
     def disconnect(self, reason: str) -> None:
         """Drop the connection; what runs in a bdev ends there, see ``closed``."""
@@ -147,8 +151,8 @@ class TcpQueue(asyncio.BufferedProtocol):
 
     def attach(self, controller: Controller, qid: int, sqsize: int) -> None:
         """Connect succeeded."""
-        if self._connect_timer is not None:
-            self._connect_timer.cancel()
+        self._deadlines.stop(Wait.CONNECT)
+        self.target.connected(self)
         self.controller = controller
         self.qid = qid
         self._sq_size = sqsize + 1
@@ -163,10 +167,12 @@ class TcpQueue(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - the reader knows better
         """asyncio: where to receive."""
-        return self.reader.get_buffer()
+        return self.reader.get_buffer() if self._discarded is None else memoryview(self._discarded)
 
     def buffer_updated(self, nbytes: int) -> None:
         """asyncio: that much was received."""
+        if self._discarded is not None:
+            return
         try:
             for pdu in self.reader.advance(nbytes):
                 if type(pdu) is CapsuleCmd:
@@ -188,23 +194,23 @@ class TcpQueue(asyncio.BufferedProtocol):
         log.warning("%s:%s broke the protocol: %s", self.peer.traddr, self.peer.trsvcid, problem)
         if self._transport is None or self._outbox is None or self._transport.is_closing():
             return
-        self._outbox.flush()
-        self._transport.write(problem.term(from_host=False).pack())
-        self._transport.close()
-        # A peer that reads nothing must not keep the connection open by that.
-        self._loop.call_later(1.0, self.disconnect, "it was terminated")
+        if not problem.header:
+            problem = self.reader.refuse(problem.fes, problem.fei, str(problem))
+        # Closing with bytes unread would reset the connection, and the host might never see why.
+        self._discarded = bytearray(4096)
+        self._let_go(problem.term(from_host=False).pack())
+        self._deadlines.start(Wait.GOODBYE, limits.GOODBYE_TIMEOUT_S)
 
     def _on_other(self, pdu: wire.Pdu) -> None:
         if isinstance(pdu, TermReq):
+            if pdu.fes > max(FatalError):
+                raise self.reader.refuse(FatalError.INVALID_HEADER, 8, f"FES {pdu.fes}")
             log.warning("%s:%s terminated: FES %d FEI %d", self.peer.traddr, self.peer.trsvcid, pdu.fes, pdu.fei)
             self.disconnect("the host asked for it")
             return
         assert isinstance(pdu, IcReq)
-        if self._initialized:
-            raise broken(FatalError.SEQUENCE, 0, None, "a second ICReq")
         if pdu.pfv or pdu.hpda > HPDA_MAX:
-            raise broken(FatalError.INVALID_HEADER, 8 if pdu.pfv else 10, None, "ICReq not supported")
-        self._initialized = True
+            raise self.reader.refuse(FatalError.INVALID_HEADER, 8 if pdu.pfv else 10, "ICReq not supported")
         self._digests = pdu.digests
         self._alignment = (pdu.hpda + 1) * 4
         assert self._outbox is not None
@@ -215,8 +221,6 @@ class TcpQueue(asyncio.BufferedProtocol):
     # Commands in
 
     def _on_command(self, pdu: CapsuleCmd) -> None:
-        if not self._initialized:
-            raise broken(FatalError.SEQUENCE, 0, pdu, "a command before ICReq")
         command = pdu.command
         if len(self._commands) >= self._limit:
             self.disconnect("more commands than the queue holds")
@@ -250,7 +254,10 @@ class TcpQueue(asyncio.BufferedProtocol):
             self._ask_for_data(command)
 
     def _ask_for_data(self, command: Command) -> None:
-        if self.target.budget.try_take(command.length):
+        if self.controller is None and command.length > CONTROL_DATA_MAX:
+            # Whom nobody knows yet gets no share of the budget.
+            self._finish(command, status_field(Status.COMMAND_SEQUENCE_ERROR), _OK)
+        elif self.target.budget.try_take(command.length):
             self._send_r2t(command)
         else:
             self._run_task(command, self._ask_later(command))
@@ -260,26 +267,26 @@ class TcpQueue(asyncio.BufferedProtocol):
         self._send_r2t(command)
 
     def _send_r2t(self, command: Command) -> None:
-        self._transfers[command.cid] = Transfer(command)
+        self._transfers[command.cid] = Transfer(command, self._loop.time())
+        self._deadlines.watch_oldest(self._oldest_transfer)
         assert self._outbox is not None
         self._outbox.send(wire.r2t(wire.R2T(command.cid, command.cid, 0, command.length), self._digests))
         self._outbox.plan()
 
+    def _oldest_transfer(self) -> float | None:
+        return next((transfer.began for transfer in self._transfers.values()), None)
+
     def _on_data(self, pdu: H2CData) -> None:
-        transfer = self._transfers.get(pdu.ttag)
-        if transfer is None or pdu.cid != pdu.ttag:
-            raise broken(FatalError.SEQUENCE, 10, pdu, "data that nobody asked for")
+        transfer = check_data(pdu, self._transfers.get(pdu.ttag), self.options.max_queue_depth)
         command = transfer.command
-        try:
-            data = transfer.take(pdu)
-        except ValueError as problem:
-            raise broken(FatalError.OUT_OF_RANGE, 0, pdu, str(problem)) from problem
-        if data is None and not pdu.digest_error:
+        data = transfer.take(pdu)
+        if data is None:
             return
         del self._transfers[pdu.ttag]
-        if transfer.settle(complete=not pdu.digest_error) or data is None or pdu.digest_error:
+        damaged = transfer.damaged
+        if transfer.settle(complete=not damaged) or damaged:
             self._give_back(command.length)
-            code = Status.TRANSIENT_TRANSPORT_ERROR if pdu.digest_error else Status.ABORTED_BY_REQUEST
+            code = Status.TRANSIENT_TRANSPORT_ERROR if damaged else Status.ABORTED_BY_REQUEST
             self._finish(command, status_field(code), _OK)
         else:
             self._start(command, data, taken=command.length)
@@ -375,10 +382,7 @@ class TcpQueue(asyncio.BufferedProtocol):
             raise NvmeError(Status.ABORTED_SQ_DELETION)
 
     async def _io(self, controller: Controller, command: Command, data: Raw, taken: int) -> None:
-        if not taken and command.opcode & 3 == _TO_HOST and command.length:
-            if not self.target.budget.try_take(command.length):
-                await self.parked(self.target.budget.take(command.length))
-            taken = command.length
+        taken = taken or await self._reserve(command)
         try:
             answer = await io.execute(self, controller, command, data)
             self.target.completed_io += 1
@@ -386,7 +390,16 @@ class TcpQueue(asyncio.BufferedProtocol):
         finally:
             self._give_back(taken)
 
+    async def _reserve(self, command: Command) -> int:
+        """The bytes of the budget that the answer needs, taken."""
+        if command.opcode & 3 != _TO_HOST or not command.length or self.controller is None:
+            return 0
+        if not self.target.budget.try_take(command.length):
+            await self.parked(self.target.budget.take(command.length))
+        return command.length
+
     async def _admin(self, command: Command, data: Raw, taken: int) -> None:
+        taken = taken or await self._reserve(command)
         try:
             answer = await self._answer(command, data)
             self._finish(command, 0, answer)
@@ -469,7 +482,9 @@ class TcpQueue(asyncio.BufferedProtocol):
         done = False
         if not status and command.length and opcode & 3 == _TO_HOST:
             done = self.options.c2h_success and not answer.cdw0 and not answer.cdw1
-            outbox.send(*self._data_pdu(command, answer.data, success=done))
+            data = fitted(answer.data, command.length)
+            pdu = wire.C2HData(command.cid, 0, data, last=True, success=done)
+            outbox.send(*wire.c2h_data(pdu, self._digests, self._alignment))
         if not done:
             completion = Completion(answer.cdw0, answer.cdw1, self._sq_head, 0, command.cid, status)
             outbox.send(wire.capsule_resp(completion, self._digests))
@@ -477,15 +492,6 @@ class TcpQueue(asyncio.BufferedProtocol):
             outbox.plan()
         else:
             outbox.flush()
-
-    def _data_pdu(self, command: Command, data: Raw, *, success: bool) -> list[Raw]:
-        size = len(data)
-        if size > command.length:
-            data = memoryview(data)[: command.length]
-        elif size < command.length:
-            data = bytes(data) + bytes(command.length - size)
-        pdu = wire.C2HData(command.cid, 0, data, last=True, success=success)
-        return wire.c2h_data(pdu, self._digests, self._alignment)
 
     def _give_back(self, size: int) -> None:
         if self._paused and not self.gone:
@@ -496,12 +502,14 @@ class TcpQueue(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """asyncio: the peer does not read what it asked for, so it is not read from either."""
         self._paused = True
+        self._deadlines.start(Wait.READ, limits.READ_TIMEOUT_S)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """asyncio: it reads again."""
         self._paused = False
+        self._deadlines.stop(Wait.READ)
         self.target.budget.give(self._owed)
         self._owed = 0
         if self._transport is not None and not self._transport.is_closing():

@@ -21,20 +21,21 @@ from dataplane.nvme.pdu import H2CData
 class Transfer:
     """A command whose data is on its way from the host."""
 
-    __slots__ = ("_aborts", "_buffer", "command", "offset")
+    __slots__ = ("_aborts", "_buffer", "began", "command", "damaged", "offset")
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: Command, began: float) -> None:
         self.command = command
+        self.began = began
         self.offset = 0
+        self.damaged = False  # some of it did not match its digest: the rest is still taken, as SPDK does
         self._buffer: bytearray | None = None  # only when the data comes in more than one PDU
         self._aborts: list[asyncio.Future[bool]] = []
 
     def take(self, pdu: H2CData) -> Raw | None:
-        """All of the data once the last of it is here; raises ValueError for what does not follow."""
+        """All of the data once the last of it is here; ``pdu`` was checked (``capsule.check_data``)."""
         end = pdu.offset + len(pdu.data)
-        if pdu.offset != self.offset or end > self.command.length:
-            raise ValueError("data outside of what was asked for")
         self.offset = end
+        self.damaged |= pdu.digest_error
         whole = end == self.command.length
         if whole and self._buffer is None:
             return pdu.data

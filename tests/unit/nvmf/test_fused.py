@@ -6,11 +6,13 @@ import asyncio
 
 import pytest
 
+from dataplane.embedded.nvmf.capsule import check_data
 from dataplane.embedded.nvmf.fused import FusedCommands, Half
 from dataplane.embedded.nvmf.transfer import Transfer
 from dataplane.nvme import commands
 from dataplane.nvme.commands import Command
 from dataplane.nvme.pdu import H2CData
+from dataplane.nvme.pdu_reader import PduError
 
 
 def half(fuse: int, cid: int) -> Command:
@@ -81,25 +83,25 @@ def test_what_was_ready_is_counted_when_the_connection_goes() -> None:
 
 
 def test_data_comes_in_order_and_no_more_than_was_asked_for() -> None:
-    transfer = Transfer(commands.write(1, 0, 2, 512))
-    with pytest.raises(ValueError, match="outside"):
-        transfer.take(data(512, bytes(512)))
+    transfer = Transfer(commands.write(1, 0, 2, 512), 0.0)
+    with pytest.raises(PduError, match="outside"):
+        check_data(data(512, bytes(512)), transfer, 128)
     assert transfer.take(data(0, b"a" * 512)) is None
-    with pytest.raises(ValueError, match="outside"):
-        transfer.take(data(512, bytes(513)))
+    with pytest.raises(PduError, match="outside"):
+        check_data(data(512, bytes(513)), transfer, 128)
     assert transfer.take(data(512, b"b" * 512)) == b"a" * 512 + b"b" * 512
-    assert Transfer(commands.write(1, 0, 1, 512)).take(data(0, b"c" * 512)) == b"c" * 512
+    assert Transfer(commands.write(1, 0, 1, 512), 0.0).take(data(0, b"c" * 512)) == b"c" * 512
 
 
 def test_an_abort_waits_for_the_data_or_for_the_end() -> None:
     async def scenario() -> None:
         for complete in (True, False):
-            transfer = Transfer(commands.write(1, 0, 1, 512))
+            transfer = Transfer(commands.write(1, 0, 1, 512), 0.0)
             aborts = [asyncio.create_task(transfer.abort(60)) for _ in range(2)]
             await asyncio.sleep(0)
             assert transfer.settle(complete=complete) is complete
             assert await asyncio.gather(*aborts) == [complete, complete]
-        late = Transfer(commands.write(1, 0, 1, 512))
+        late = Transfer(commands.write(1, 0, 1, 512), 0.0)
         assert await late.abort(0) is False
         assert late.settle(complete=True) is False, "nobody waits any more"
 
