@@ -116,7 +116,8 @@ def test_identify(lab: Any) -> None:
         controller = identify.IdentifyController.parse(await host.admin.ok(commands.identify(Cns.CONTROLLER)))
         assert (controller.sn, controller.cntlid, controller.nn, controller.mdts) == ("S1", 1, 8, 5)
         assert controller.cmic & identify.CMIC_ANA
-        assert not controller.oncs & (identify.ONCS_RESERVATIONS | identify.ONCS_COMPARE)
+        assert controller.oncs & identify.ONCS_RESERVATIONS
+        assert not controller.oncs & identify.ONCS_COMPARE
         assert controller.oncs & identify.ONCS_WRITE_ZEROES
         assert (controller.ioccsz, controller.subnqn, controller.anagrpmax) == (260, lab.nqn, 8)
         assert await host.nsids() == [1, 2]
