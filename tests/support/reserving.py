@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 
 from dataplane.embedded.initiator.association import Association, AssociationOptions, open_association
@@ -25,6 +26,13 @@ REPORT_SIZE = 2048
 def host_uuid(name: str) -> uuid.UUID:
     """The host identifier of the host of that name."""
     return uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.example")
+
+
+def find_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Party:
