@@ -169,7 +169,7 @@ class Specified(RuleBasedStateMachine):
 
 
 TestSpecified = Specified.TestCase
-TestSpecified.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSpecified.settings = settings(stateful_step_count=40, deadline=None)
 
 
 class Served:
@@ -298,7 +298,10 @@ def test_both_engines_answer_the_same(tmp_path: Path) -> None:
         run_state_machine_as_test(
             Both,
             settings=settings(
-                max_examples=12, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=settings().max_examples // 8,
+                stateful_step_count=30,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
             ),
         )
     finally:
