@@ -26,12 +26,17 @@ _NAMESPACE: Final = uuidlib.UUID("976b899e-3e1e-4d71-ab69-c2b08e9df8b8").bytes
 """BDEV_PART_NAMESPACE_UUID of lib/bdev/part.c."""
 
 
-def part_uuid(base_uuid: str, offset_blocks: int, num_blocks: int) -> str:
-    """The UUID (version 5) that lib/bdev/part.c gives to a range of a base."""
-    name = uuidlib.UUID(base_uuid).bytes + struct.pack("<QQ", offset_blocks, num_blocks)
+def derived_uuid(namespace: bytes, name: bytes) -> str:
+    """The UUID (version 5) of a name of any bytes, which SPDK takes from structures."""
     # SHA-1 is what version 5 UUIDs are made of (RFC 9562); nothing here is secret.
-    digest = hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).digest()
+    digest = hashlib.sha1(namespace + name, usedforsecurity=False).digest()
     return str(uuidlib.UUID(bytes=digest[:16], version=5))
+
+
+def part_uuid(base_uuid: str, offset_blocks: int, num_blocks: int) -> str:
+    """The UUID that lib/bdev/part.c gives to a range of a base."""
+    name = uuidlib.UUID(base_uuid).bytes + struct.pack("<QQ", offset_blocks, num_blocks)
+    return derived_uuid(_NAMESPACE, name)
 
 
 class SplitPart(Bdev):

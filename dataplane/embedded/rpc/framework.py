@@ -108,6 +108,7 @@ def bdev_calls(engine: Engine) -> Calls:
     calls: Calls = [{"method": "bdev_set_options", "params": dict(engine.options.bdev)}]
     calls += [{"method": "bdev_examine", "params": {"name": name}} for name in engine.bdevs.examine_names]
     calls += [config.to_json() for config in engine.splits.configs.values()]
+    calls += engine.errors.config() + engine.delays.config()
     raid_options = {
         "process_window_size_kb": engine.raids.process_window_size_kb,
         "process_max_bandwidth_mb_sec": engine.raids.process_max_bandwidth_mb_sec,

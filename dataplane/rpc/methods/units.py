@@ -1,7 +1,8 @@
 """The engine's units.  Every conversion is exact or refused.
 
 Sources: module/bdev/split/vbdev_split.c:226 (split_size_mb counts MiB), module/bdev/raid/bdev_raid.c
-(strip_size_kb counts KiB), lib/bdev/bdev.c:10271 (…_mbytes_per_sec counts MiB).
+(strip_size_kb and process_window_size_kb count KiB, process_max_bandwidth_mb_sec MiB), lib/bdev/bdev.c:10271
+(…_mbytes_per_sec counts MiB).
 """
 
 from __future__ import annotations
