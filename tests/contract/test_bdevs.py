@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -19,7 +21,7 @@ HOST = "nqn.2026-01.io.ws7000:host:a"
 UUID = "55555555-5555-4555-8555-555555555555"
 BASE_UUID = "66666666-6666-4666-8666-666666666666"
 BLOCK, MIB = 512, 1 << 20
-EPERM, EEXIST, ENODEV, EINVAL = -1, -17, -19, -22
+EPERM, ENOMEM, EEXIST, ENODEV, EINVAL = -1, -12, -17, -19, -22
 EAGER = HostOptions(loss=LossPolicy(ctrlr_loss_timeout_s=-1, reconnect_delay_s=0.05), retry_limit=0)
 Story = Callable[[HostNamespace], Awaitable[None]]
 
@@ -256,3 +258,89 @@ def test_a_slow_device_answers_right(engine: Any) -> None:
     tick_rate = engine.run(bdev.get_iostat(["slow"])).tick_rate_hz
     assert stat.read_latency_ticks >= 32 * LATENCIES["avg_read_latency"] * tick_rate // 1_000_000
     assert stat.write_latency_ticks >= 32 * LATENCIES["avg_write_latency"] * tick_rate // 1_000_000
+
+
+# -- how long I/O takes
+
+
+def counters(shown: dict[str, Any]) -> list[int]:
+    packed = base64.b64decode(shown["histogram"])
+    return list(struct.unpack(f"<{len(packed) // 8}Q", packed))
+
+
+def test_a_histogram_counts_each_io_once(engine: Any) -> None:
+    engine.malloc("m0")
+    port = engine.serve(NQN, "m0")
+
+    async def story(space: HostNamespace) -> None:
+        # SPDK's own upper bound, 120 s, does not fit into its 64 bits once it is multiplied by the tick rate.
+        engine.rpc("bdev_enable_histogram", name="m0", enable=True, max_nsec=10**9)
+        before = sum(counters(engine.rpc("bdev_get_histogram", name="m0")))
+        for lba in range(20):
+            await space.write(lba, bytes(BLOCK))
+            await space.read(lba, 1)
+        await space.flush()
+        shown = engine.rpc("bdev_get_histogram", name="m0")
+        assert sum(counters(shown)) - before == 41
+        assert shown["granularity"] == 7
+        assert len(counters(shown)) == (shown["max_range"] - shown["min_range"] + 1) << 7
+        ranges = [ns * shown["tsc_rate"] // 10**9 for ns in (1000, 10**9)]
+        assert shown["min_range"] == max(0, ranges[0].bit_length() - 7)
+        assert shown["max_range"] == (ranges[1] - 1).bit_length() - 7
+        borders = engine.rpc("bdev_get_histogram_borders", name="m0", borders=[0, 500_000])["borders_count"]
+        assert borders[1:] == [before + 41, before + 41]
+        assert engine.rpc("bdev_get_histogram_borders", name="m0", borders=[]).keys() == shown.keys()
+
+    play(port, story)
+
+
+def test_a_histogram_may_be_of_one_kind_and_ends(engine: Any) -> None:
+    engine.malloc("m0")
+    port = engine.serve(NQN, "m0")
+
+    async def story(space: HostNamespace) -> None:
+        engine.rpc("bdev_enable_histogram", name="m0", enable=True, opc="write", granularity=3)
+        for lba in range(5):
+            await space.write(lba, bytes(BLOCK))
+            await space.read(lba, 1)
+        shown = engine.rpc("bdev_get_histogram", name="m0")
+        assert (sum(counters(shown)), shown["granularity"]) == (5, 3)
+        engine.rpc("bdev_enable_histogram", name="m0", enable=False)
+        assert engine.number("bdev_get_histogram", name="m0") == -32603
+        engine.rpc("bdev_enable_histogram", name="m0", enable=True)
+        assert sum(counters(engine.rpc("bdev_get_histogram", name="m0"))) == 0, "it begins afresh"
+
+    play(port, story)
+
+
+def test_histograms_that_there_are_not(engine: Any) -> None:
+    engine.malloc("m0")
+    assert engine.number("bdev_get_histogram", name="m0") == ENOMEM
+    assert engine.number("bdev_get_histogram_borders", name="m0", borders=[1]) == ENOMEM
+    assert engine.number("bdev_get_histogram", name="nobody") == ENODEV
+    assert engine.number("bdev_enable_histogram", name="nobody", enable=True) == ENODEV
+    assert engine.number("bdev_enable_histogram", name="m0") == -32603
+    engine.serve(NQN, "m0")
+    refused = {"enable": True, "min_nsec": 2000, "max_nsec": 2000}
+    assert engine.number("bdev_enable_histogram", name="m0", **refused) == ENOMEM
+
+
+def test_errors_are_counted_by_what_they_were(engine: Any) -> None:
+    engine.malloc("m0")
+    engine.rpc("bdev_error_create", base_name="m0")
+    port = engine.serve(NQN, "EE_m0")
+
+    async def story(space: HostNamespace) -> None:
+        inject(engine, "read", "failure", num=2)
+        for _ in range(2):
+            await code_of(space.read(0, 1))
+        inject(engine, "write", "nvme_failure", nvme_sct=2, nvme_sc=0x80)
+        await code_of(space.write(0, bytes(BLOCK)))
+        await space.write(0, bytes(BLOCK))
+
+    play(port, story)
+    (stat,) = engine.run(bdev.get_iostat(["EE_m0"])).bdevs
+    assert (stat.io_errors, stat.write_ops) == ({"failed": 2, "nvme_error": 1}, 1)
+    engine.rpc("bdev_reset_iostat", name="EE_m0", mode="error")
+    (stat,) = engine.run(bdev.get_iostat(["EE_m0"])).bdevs
+    assert (stat.io_errors, stat.write_ops) == ({}, 1)

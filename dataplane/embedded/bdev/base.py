@@ -18,6 +18,7 @@ import uuid as uuidlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 
+from dataplane.embedded.bdev.histogram import Histogram
 from dataplane.embedded.bdev.qos import KINDS, RateLimits
 from dataplane.embedded.bdev.stats import IoStat
 from dataplane.nvme.status import NvmeError, Status
@@ -78,6 +79,11 @@ class Bdev(ABC):
         return self._stats
 
     @property
+    def histogram(self) -> Histogram | None:
+        """What counts how long I/O takes, where that was ever asked for."""
+        return self._stats.histogram if self._stats is not None else None
+
+    @property
     def qos_limits(self) -> dict[str, int]:
         """The four limits as ``bdev_get_bdevs`` shows them; 0 means none."""
         return dict(self.limits.limits) if self.limits else dict.fromkeys(KINDS, 0)
@@ -86,46 +92,53 @@ class Bdev(ABC):
         """``blocks`` * ``block_size`` bytes from ``lba``."""
         self.check_range(lba, blocks)
         size_bytes = blocks * self.block_size
-        if self.limits is not None:
-            await self._hold_back(size_bytes, is_write=False)
         started = time.monotonic_ns()
         try:
+            if self.limits is not None:
+                await self._hold_back(size_bytes, is_write=False)
             data = await self.do_read(lba, blocks)
-        except NvmeError:
-            self.stats.failed += 1
+        except NvmeError as error:
+            self.stats.failed("read", error.code, time.monotonic_ns() - started)
             raise
-        self.stats.read.count(size_bytes, time.monotonic_ns() - started)
+        self.stats.done("read", size_bytes, time.monotonic_ns() - started)
         return data
 
     async def write(self, lba: int, data: Buffer) -> None:
         """Write whole blocks at ``lba``."""
         size_bytes = len(data)
         self.check_range(lba, size_bytes // self.block_size)
-        if self.limits is not None:
-            await self._hold_back(size_bytes, is_write=True)
         started = time.monotonic_ns()
         try:
+            if self.limits is not None:
+                await self._hold_back(size_bytes, is_write=True)
             await self.do_write(lba, data)
-        except NvmeError:
-            self.stats.failed += 1
+        except NvmeError as error:
+            self.stats.failed("write", error.code, time.monotonic_ns() - started)
             raise
-        self.stats.write.count(size_bytes, time.monotonic_ns() - started)
+        self.stats.done("write", size_bytes, time.monotonic_ns() - started)
 
     async def flush(self) -> None:
         """Return when every acknowledged write is durable."""
-        await self.do_flush()
+        await self._counted("flush", 0, self.do_flush())
 
     async def write_zeroes(self, lba: int, blocks: int) -> None:
         """Make the range read zeroes."""
         self.check_range(lba, blocks)
-        await self.do_write_zeroes(lba, blocks)
+        await self._counted("write_zeroes", 0, self.do_write_zeroes(lba, blocks))
 
     async def unmap(self, lba: int, blocks: int) -> None:
         """Deallocate the range: a hint, what it reads afterwards is up to the device."""
         self.check_range(lba, blocks)
+        await self._counted("unmap", blocks * self.block_size, self.do_unmap(lba, blocks))
+
+    async def _counted(self, kind: str, size_bytes: int, io: Awaitable[None]) -> None:
         started = time.monotonic_ns()
-        await self.do_unmap(lba, blocks)
-        self.stats.unmap.count(blocks * self.block_size, time.monotonic_ns() - started)
+        try:
+            await io
+        except NvmeError as error:
+            self.stats.failed(kind, error.code, time.monotonic_ns() - started)
+            raise
+        self.stats.done(kind, size_bytes, time.monotonic_ns() - started)
 
     @abstractmethod
     async def do_read(self, lba: int, blocks: int) -> Buffer:
@@ -155,10 +168,22 @@ class Bdev(ABC):
         """Release what the device holds; called once, after it has left the registry."""
 
     async def _hold_back(self, size_bytes: int, *, is_write: bool) -> None:
-        assert self.limits is not None
-        wait = self.limits.take(time.monotonic(), size_bytes, is_write=is_write)
-        if wait > 0:
-            await asyncio.sleep(wait)
+        """Wait as the limits want it; they are asked again when they change, and with the device the wait ends."""
+        while self.limits is not None and not self.removing:
+            wait = self.limits.take(time.monotonic(), size_bytes, is_write=is_write)
+            if wait <= 0:
+                return
+            held, let_go = self.limits.held, asyncio.get_running_loop().create_future()
+            held.append(let_go)
+            try:
+                await asyncio.wait([let_go], timeout=wait)
+            finally:
+                if not let_go.done():
+                    held.remove(let_go)
+            if not let_go.done():
+                return
+        if self.removing:
+            raise NvmeError(Status.ABORTED_BY_REQUEST)
 
     def check_range(self, lba: int, blocks: int) -> None:
         """Raise LBA Out of Range (NVMe base 2.0, figure 101: 80h) unless the range lies inside."""
@@ -263,6 +288,8 @@ class BdevRegistry:
         if self._bdevs.get(bdev.name) is not bdev:
             return
         bdev.removing = True
+        if bdev.limits is not None:
+            bdev.limits.let_go()
         self._leaving[bdev.name] = asyncio.get_running_loop().create_future()
         try:
             for hook in list(bdev.remove_hooks):

@@ -124,6 +124,10 @@ def bdev_calls(engine: Engine) -> Calls:
         limits = {kind: value for kind, value in bdev.qos_limits.items() if value}
         if limits:
             calls.append({"method": "bdev_set_qos_limit", "params": {"name": bdev.name} | limits})
+        histogram = bdev.histogram
+        if histogram is not None and histogram.enabled:
+            counted = {"name": bdev.name, "enable": True} | ({"opc": histogram.io_type} if histogram.io_type else {})
+            calls.append({"method": "bdev_enable_histogram", "params": counted})
     calls.append({"method": "bdev_wait_for_examine"})
     return calls
 
