@@ -66,6 +66,8 @@ class Engine:
         self.notifications = Notifications()
         self.bdevs.added.append(lambda bdev: self.notifications.send("bdev_register", bdev.name))
         self.bdevs.removed.append(lambda bdev: self.notifications.send("bdev_unregister", bdev.name))
+        self.bdevs.resized.append(lambda bdev: self.notifications.send("bdev_resize", bdev.name))
+        self.bdevs.resized.append(self.raids.base_resized)
         self.keyring = Keyring()
         self.options = Options()
         self.malloc_count = 0

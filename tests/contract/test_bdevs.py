@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import struct
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,14 +16,14 @@ from dataplane.embedded.initiator.host import Host, HostOptions
 from dataplane.embedded.initiator.multipath import HostNamespace
 from dataplane.embedded.initiator.reconnect import LossPolicy
 from dataplane.nvme.status import NvmeError, Status
-from dataplane.rpc.methods import bdev, raid
+from dataplane.rpc.methods import bdev, nvme, raid
 
 NQN = "nqn.2026-01.io.ws7000:contract:bdevs"
 HOST = "nqn.2026-01.io.ws7000:host:a"
 UUID = "55555555-5555-4555-8555-555555555555"
 BASE_UUID = "66666666-6666-4666-8666-666666666666"
 BLOCK, MIB = 512, 1 << 20
-EPERM, ENOMEM, EEXIST, ENODEV, EINVAL = -1, -12, -17, -19, -22
+EPERM, ENOMEM, EBUSY, EEXIST, ENODEV, EINVAL = -1, -12, -16, -17, -19, -22
 EAGER = HostOptions(loss=LossPolicy(ctrlr_loss_timeout_s=-1, reconnect_delay_s=0.05), retry_limit=0)
 Story = Callable[[HostNamespace], Awaitable[None]]
 
@@ -344,3 +346,100 @@ def test_errors_are_counted_by_what_they_were(engine: Any) -> None:
     engine.rpc("bdev_reset_iostat", name="EE_m0", mode="error")
     (stat,) = engine.run(bdev.get_iostat(["EE_m0"])).bdevs
     assert (stat.io_errors, stat.write_ops) == ({}, 1)
+
+
+# -- sizes that change
+
+
+def resizes(engine: Any) -> list[str]:
+    return [each["ctx"] for each in engine.rpc("notify_get_notifications") if each["type"] == "bdev_resize"]
+
+
+def test_a_null_device_grows_and_says_so(engine: Any) -> None:
+    engine.run(bdev.null_create("n0", block_size_bytes=BLOCK, size_bytes=2 * MIB))
+    before = len(resizes(engine))
+    engine.rpc("bdev_null_resize", name="n0", new_size=2)
+    engine.rpc("bdev_null_resize", name="n0", new_size=3)
+    assert engine.run(bdev.get_bdev("n0")).size_bytes == 3 * MIB
+    assert resizes(engine)[before:] == ["n0"], "only what changed is told"
+    assert engine.number("bdev_null_resize", name="n0", new_size=2) == EINVAL
+    assert engine.number("bdev_null_resize", name="nobody", new_size=9) == ENODEV
+    engine.malloc("m0")
+    assert engine.number("bdev_null_resize", name="m0", new_size=9) == EINVAL
+    (call,) = [each for each in engine.rpc("framework_get_config", name="bdev") if each["method"] == "bdev_null_create"]
+    assert call["params"]["num_blocks"] == 3 * MIB // BLOCK
+
+
+def test_a_file_that_grew_is_a_larger_device(engine: Any, tmp_path: Path) -> None:
+    path = tmp_path / "drive"
+    path.write_bytes(bytes(MIB))
+    engine.run(bdev.aio_create("a0", path=str(path), block_size_bytes=BLOCK))
+    os.truncate(path, 2 * MIB)
+    assert engine.run(bdev.get_bdev("a0")).size_bytes == MIB, "not before it is asked for"
+    engine.rpc("bdev_aio_rescan", name="a0")
+    assert engine.run(bdev.get_bdev("a0")).size_bytes == 2 * MIB
+    os.truncate(path, MIB)
+    assert engine.number("bdev_aio_rescan", name="a0") == EBUSY, "a device never shrinks"
+    assert engine.run(bdev.get_bdev("a0")).size_bytes == 2 * MIB
+    engine.malloc("m0")
+    assert engine.number("bdev_aio_rescan", name="m0") == ENODEV
+    assert engine.number("bdev_aio_rescan", name="nobody") == ENODEV
+
+
+def test_a_file_that_is_empty_is_a_drive_that_was_pulled_out(engine: Any, tmp_path: Path) -> None:
+    path = tmp_path / "drive"
+    path.write_bytes(bytes(MIB))
+    engine.run(bdev.aio_create("a0", path=str(path), block_size_bytes=BLOCK))
+    os.truncate(path, 0)
+    engine.rpc("bdev_aio_rescan", name="a0")
+    engine.until(bdev.get_bdevs(), lambda infos: not infos)
+
+
+@pytest.mark.parametrize(("level", "legs", "mib"), [("raid1", 2, 2), ("raid0", 2, 4), ("concat", 2, 2)])
+def test_a_set_grows_with_its_smallest_leg(engine: Any, level: str, legs: int, mib: int) -> None:
+    names_of_legs = [f"n{leg}" for leg in range(legs)]
+    for name in names_of_legs:
+        engine.run(bdev.null_create(name, block_size_bytes=BLOCK, size_bytes=MIB))
+    strip = None if level == "raid1" else 65536
+    engine.run(raid.create("v", level=level, base_bdevs=names_of_legs, strip_size_bytes=strip))
+    size = engine.run(bdev.get_bdev("v")).size_bytes
+    engine.rpc("bdev_null_resize", name="n0", new_size=2)
+    assert engine.run(bdev.get_bdev("v")).size_bytes == size
+    engine.rpc("bdev_null_resize", name="n1", new_size=3)
+    engine.until(bdev.get_bdev("v"), lambda info: info.size_bytes == mib * MIB)
+    (info,) = engine.run(raid.get_bdevs())
+    used = 1 if level == "concat" else 2
+    assert [base.data_size_blocks for base in info.bases] == [used * MIB // BLOCK] * legs
+
+
+def test_hosts_are_told_that_a_namespace_grew(engine: Any, tmp_path: Path) -> None:
+    path = tmp_path / "drive"
+    path.write_bytes(bytes(MIB))
+    engine.run(bdev.aio_create("a0", path=str(path), block_size_bytes=BLOCK))
+    port = engine.serve(NQN, "a0")
+
+    async def whole() -> None:
+        async with asyncio.timeout(60), Host(HOST) as host:
+            connection = await host.connect(NQN, [("127.0.0.1", port)], EAGER)
+            space = connection.namespace(1)
+            assert space.num_blocks == MIB // BLOCK
+            os.truncate(path, 2 * MIB)
+            await asyncio.to_thread(engine.rpc, "bdev_aio_rescan", name="a0")
+            while space.num_blocks != 2 * MIB // BLOCK:
+                await connection.change()
+            await space.write(2 * MIB // BLOCK - 1, b"e" * BLOCK)
+
+    asyncio.run(whole())
+    assert path.read_bytes()[-BLOCK:] == b"e" * BLOCK
+
+
+def test_a_node_sees_that_a_drive_of_the_shelf_grew(engine: Any, other: Any, tmp_path: Path) -> None:
+    path = tmp_path / "drive"
+    path.write_bytes(bytes(MIB))
+    other.run(bdev.aio_create("a0", path=str(path), block_size_bytes=BLOCK))
+    port = other.serve(NQN, "a0")
+    engine.run(nvme.attach_controller_tcp("d0", address="127.0.0.1", port=port, subnqn=NQN, hostnqn=HOST))
+    os.truncate(path, 2 * MIB)
+    other.rpc("bdev_aio_rescan", name="a0")
+    engine.until(bdev.get_bdev("d0n1"), lambda info: info.size_bytes == 2 * MIB)
+    assert "d0n1" in resizes(engine)

@@ -206,8 +206,9 @@ class Bdev(ABC):
 class BdevRegistry:
     """All bdevs of the process by name, alias and UUID.
 
-    ``added`` and ``removed`` are told of every bdev that appears and goes; ``examiners`` are asked, in this
-    order, about every bdev that appeared (while ``auto_examine``, or when its name was given to ``examine``).
+    ``added``, ``removed`` and ``resized`` are told of every bdev that appears, goes and grows; ``examiners`` are
+    asked, in this order, about every bdev that appeared (while ``auto_examine``, or when its name was given to
+    ``examine``).
     """
 
     def __init__(self) -> None:
@@ -215,6 +216,7 @@ class BdevRegistry:
         self._bdevs: dict[str, Bdev] = {}  # insertion order is creation order
         self.added: list[Callable[[Bdev], None]] = []
         self.removed: list[Callable[[Bdev], None]] = []
+        self.resized: list[Callable[[Bdev], None]] = []
         self.examiners: list[Callable[[Bdev], None]] = []
         self.auto_examine = True
         self.examine_names: list[str] = []
@@ -278,6 +280,16 @@ class BdevRegistry:
     def release(self, bdev: Bdev) -> None:
         """Give the claim back."""
         bdev.claimed_by = None
+
+    def resize(self, bdev: Bdev, num_blocks: int) -> None:
+        """Give it another size, and tell; raises ``BdevError(EBUSY)`` when it would shrink under somebody."""
+        if num_blocks == bdev.num_blocks:
+            return
+        if num_blocks < bdev.num_blocks and (bdev.claimed_by is not None or bdev.remove_hooks):
+            raise BdevError(errno.EBUSY, "Device or resource busy")
+        bdev.num_blocks = num_blocks
+        for hook in list(self.resized):
+            hook(bdev)
 
     async def remove(self, bdev: Bdev) -> None:
         """Tell what is built on ``bdev``, then take it out and close it; a second call waits for the first."""

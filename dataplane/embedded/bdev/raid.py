@@ -261,6 +261,24 @@ class Raids:
             raid.state, raid.bdev = "configuring", None
             raise
 
+    def base_resized(self, bdev: Bdev) -> None:
+        """A leg grew: the set grows with its smallest leg, except concat (as in SPDK)."""
+        raid, _ = self._held.get(bdev.name, (None, None))
+        if raid is None or raid.bdev is None or raid.level == "concat":
+            return
+        sizes = [leg.bdev.num_blocks for leg in raid.legs if leg.bdev is not None]
+        if isinstance(raid.bdev, MappedRaid):
+            layout = Striped.over(sizes, raid.strip_size_kb * 1024 // raid.block_size)
+            size, leg_size = layout.num_blocks, layout.leg_blocks
+            raid.bdev.grow(layout)
+        else:
+            size = leg_size = min(sizes)
+            if raid.rebuild is not None:
+                raid.rebuild.plan.num_blocks = size
+        for leg in raid.legs:
+            leg.data_size = leg_size
+        self._bdevs.resize(raid.bdev, size)
+
     def _free(self, raid: RaidSet, leg: Leg) -> None:
         """Give a leg back: SPDK forgets its name, and its UUID except while the set is configuring."""
         bdev, leg.bdev, leg.name = leg.bdev, None, None

@@ -96,6 +96,10 @@ class MappedRaid(RaidBdev):
         self._legs = legs
         self._map = layout
 
+    def grow(self, layout: Striped | Concatenated) -> None:
+        """Use more of each leg: what lay where still lies there."""
+        self._map = layout
+
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """Each piece from its leg, joined."""
         pieces = self._map.pieces(lba, blocks)

@@ -114,11 +114,15 @@ class Rebuild:
 
     async def _run(self) -> None:
         try:
-            while not self.plan.done and not self.stopping:
-                await self._step()
-            if self.plan.done:
+            while not self.stopping and not self.equal:
+                if not self.plan.done:
+                    await self._step()
+                    continue
                 await self.target.flush()
-                self.equal = self.mirror.rebuild is self
+                # The mirror may have grown meanwhile.
+                self.equal = self.plan.done and self.mirror.rebuild is self
+                if self.mirror.rebuild is not self:
+                    self._stop.set()
         except NvmeError:
             pass  # the leg that failed was reported, and the target leaves since it is not equal
         finally:

@@ -244,3 +244,22 @@ def test_an_engine_ends_while_a_mirror_rebuilds(make_engine: Callable[[], Any], 
         assert {task.get_name() for task in asyncio.all_tasks()} == {asyncio.current_task().get_name()}
 
     in_mirror(make_engine, faulty_bdev, body)
+
+
+def test_a_mirror_that_grows_while_it_rebuilds_is_copied_to_its_new_end(
+    make_engine: Callable[[], Any], faulty_bdev: Any
+) -> None:
+    async def body(engine: Any, call: Any, first: Any, second: Any) -> None:
+        await call("bdev_raid_set_options", process_max_bandwidth_mb_sec=1)
+        await call("bdev_raid_add_base_bdev", raid_bdev="m", base_bdev="first")
+        mirror, raid = engine.bdevs.get("m"), engine.raids.find("m")
+        while raid.rebuild.plan.mark < 8:
+            await asyncio.sleep(0)
+        for leg in (first, second):
+            leg.data.extend(bytes([leg is second]) * 32 * BLOCK)
+            engine.bdevs.resize(leg, 96)
+        assert (mirror.num_blocks, raid.rebuild.plan.num_blocks) == (96, 96)
+        raid = await ended(engine)
+        assert (raid.operational, first.data) == (2, second.data)
+
+    in_mirror(make_engine, faulty_bdev, body)
