@@ -16,7 +16,7 @@ from dataplane.embedded.initiator.host import Host, HostOptions
 from dataplane.embedded.initiator.multipath import HostNamespace
 from dataplane.embedded.initiator.reconnect import LossPolicy
 from dataplane.nvme.status import NvmeError, Status
-from dataplane.rpc.methods import bdev, nvme, raid
+from dataplane.rpc.methods import bdev, faults, histogram, nvme, raid
 
 NQN = "nqn.2026-01.io.ws7000:contract:bdevs"
 HOST = "nqn.2026-01.io.ws7000:host:a"
@@ -296,6 +296,23 @@ def test_a_histogram_counts_each_io_once(engine: Any) -> None:
     play(port, story)
 
 
+def test_a_slow_device_shows_in_the_histogram(engine: Any) -> None:
+    engine.malloc("m0")
+    engine.run(faults.delay_create("slow", "m0", avg_write_ns=5_000_000, p99_write_ns=5_000_000))
+    port = engine.serve(NQN, "slow")
+
+    async def story(space: HostNamespace) -> None:
+        engine.run(histogram.enable("slow", io_type="write"))
+        for lba in range(8):
+            await space.write(lba, bytes(BLOCK))
+
+    play(port, story)
+    info = engine.run(histogram.get("slow"))
+    assert info.count == 8
+    assert info.percentile_ns(1) > 5_000_000
+    assert engine.run(histogram.count_below("slow", [1_000_000, 2_000_000_000])) == (0, 8, 8)
+
+
 def test_a_histogram_may_be_of_one_kind_and_ends(engine: Any) -> None:
     engine.malloc("m0")
     port = engine.serve(NQN, "m0")
@@ -443,3 +460,22 @@ def test_a_node_sees_that_a_drive_of_the_shelf_grew(engine: Any, other: Any, tmp
     other.rpc("bdev_aio_rescan", name="a0")
     engine.until(bdev.get_bdev("d0n1"), lambda info: info.size_bytes == 2 * MIB)
     assert "d0n1" in resizes(engine)
+
+
+# -- limits
+
+
+def test_what_limits_hold_back_ends_with_the_device(engine: Any) -> None:
+    engine.malloc("m0")
+    port = engine.serve(NQN, "m0")
+    engine.run(bdev.set_qos_limit("m0", w_bytes_per_s=MIB))
+
+    async def story(space: HostNamespace) -> None:
+        writes = [asyncio.create_task(space.write(lba, bytes(128 * BLOCK))) for lba in range(0, 8192, 128)]
+        await writes[0]
+        await asyncio.to_thread(engine.run, bdev.malloc_delete("m0"))
+        ended = await asyncio.gather(*writes, return_exceptions=True)
+        assert any(isinstance(each, NvmeError) for each in ended), "4 MiB do not pass before that"
+
+    play(port, story)
+    assert names(engine) == set()

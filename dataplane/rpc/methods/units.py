@@ -7,8 +7,12 @@ Sources: module/bdev/split/vbdev_split.c:226 (split_size_mb counts MiB), module/
 
 from __future__ import annotations
 
+from typing import Final
+
 from controlplane.domain.units import KIB, MIB
 from dataplane.rpc.errors import UnitsError
+
+_NS_PER_US: Final = 1000
 
 
 def whole(name: str, size_bytes: int | None, unit_bytes: int, unit: str) -> int | None:
@@ -28,6 +32,13 @@ def mib(name: str, size_bytes: int | None) -> int | None:
 def kib(name: str, size_bytes: int | None) -> int | None:
     """Whole KiB."""
     return whole(name, size_bytes, KIB, "KiB")
+
+
+def us(name: str, time_ns: int) -> int:
+    """Whole microseconds."""
+    if time_ns < 0 or time_ns % _NS_PER_US:
+        raise UnitsError(name, time_ns, "microseconds")
+    return time_ns // _NS_PER_US
 
 
 def blocks(size_bytes: int, block_size_bytes: int) -> int:
