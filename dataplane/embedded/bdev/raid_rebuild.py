@@ -133,6 +133,7 @@ class Rebuild:
         self._ended()
 
     async def _step(self) -> None:
+        await asyncio.sleep(0)  # legs in memory never wait, and others are to have their turn
         lba, blocks = self.plan.window()
         if self._tokens is not None:
             wait = self._tokens.take(asyncio.get_running_loop().time(), blocks * self.mirror.block_size)

@@ -3,8 +3,9 @@
 Why: a leg may leave, and a window be copied, only while no I/O is under way where that matters; I/O elsewhere must
 go on.  This module must never know what the I/O is.
 
-Invariants: while a range is closed no I/O that touches it is under way; I/O that touches no closed range never
-waits; two closed ranges never overlap; whoever waits goes on in the order of arrival.
+Invariants: while a range is closed no I/O that touches it is under way; I/O that touches no range that is closed, or
+is to be, never waits; two closed ranges never overlap; they are closed in the order in which it was asked for, so
+that one who closes range after range keeps nobody out.
 Source: SPDK v26.05 lib/bdev/bdev.c (``spdk_bdev_quiesce``, ``spdk_bdev_quiesce_range``).
 """
 
@@ -71,13 +72,13 @@ class RangeGate:
     async def closed(self, lba: int = 0, blocks: int | None = None) -> AsyncIterator[None]:
         """Hold new I/O to the range back (without ``blocks``: all I/O) and wait for that which is under way."""
         span = Span(lba, blocks or 0, whole=blocks is None)
-        while (other := self._in_the_way(span)) is not None:
-            await asyncio.shield(other.opened)
-        before = {io for io in self._under_way if io.touches(span)}
-        hold = _Hold(span, before, asyncio.get_running_loop())
+        earlier = [hold for hold in self._holds if hold.span.touches(span)]
+        hold = _Hold(span, {io for io in self._under_way if io.touches(span)}, asyncio.get_running_loop())
         self._holds.append(hold)
         try:
-            if before:
+            for other in earlier:
+                await asyncio.shield(other.opened)
+            if hold.before:
                 await hold.drained
             yield
         finally:

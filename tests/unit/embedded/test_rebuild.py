@@ -71,6 +71,27 @@ def test_a_gate_that_is_closed_as_a_whole_holds_flushes_back_too() -> None:
     asyncio.run(run())
 
 
+def test_who_closes_range_after_range_keeps_nobody_out() -> None:
+    async def run() -> None:
+        gate = RangeGate()
+        order: list[str] = []
+
+        async def windows() -> None:
+            for number in range(5):
+                async with gate.closed(number, 1):
+                    order.append(f"window {number}")
+                    await asyncio.sleep(0)
+
+        async def whole() -> None:
+            async with gate.closed():
+                order.append("whole")
+
+        await asyncio.gather(windows(), whole())
+        assert order[:3] == ["window 0", "whole", "window 1"]
+
+    asyncio.run(run())
+
+
 def test_closing_that_is_given_up_lets_io_through() -> None:
     async def run() -> None:
         gate = RangeGate()
@@ -167,6 +188,22 @@ async def ended(engine: Any) -> Any:
     while raid.rebuild is not None or raid.tasks:
         await asyncio.sleep(0)
     return engine.raids.find("m")
+
+
+def test_others_have_their_turn_while_legs_in_memory_are_copied(
+    make_engine: Callable[[], Any], faulty_bdev: Any
+) -> None:
+    async def body(engine: Any, call: Any, first: Any, second: Any) -> None:
+        await call("bdev_raid_set_options", process_window_size_kb=1)
+        await call("bdev_raid_add_base_bdev", raid_bdev="m", base_bdev="first")
+        write = asyncio.ensure_future(engine.bdevs.get("m").write(60, b"n" * BLOCK))
+        while not write.done():
+            await asyncio.sleep(0)
+        assert not engine.raids.find("m").rebuild.plan.done
+        await ended(engine)
+        assert first.data == second.data
+
+    in_mirror(make_engine, faulty_bdev, body)
 
 
 def test_a_leg_of_another_set_is_not_written_over(make_engine: Callable[[], Any], faulty_bdev: Any) -> None:
