@@ -58,9 +58,12 @@ class IoStat:
         """One I/O ended well after ``ticks``."""
         if self.histogram is not None:
             self.histogram.took(kind, ticks)
-        stat = {"read": self.read, "write": self.write, "unmap": self.unmap}.get(kind)
-        if stat is not None:
-            stat.count(size_bytes, ticks)
+        if kind == "read":
+            self.read.count(size_bytes, ticks)
+        elif kind == "write":
+            self.write.count(size_bytes, ticks)
+        elif kind == "unmap":
+            self.unmap.count(size_bytes, ticks)
 
     def failed(self, kind: str, status: int, ticks: int) -> None:
         """One I/O ended with this status after ``ticks``."""
