@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 from dataplane.embedded.bdev.base import Bdev, BdevError, BdevRegistry, Buffer
 from dataplane.embedded.bdev.layer import Layer, lay
 from dataplane.embedded.bdev.split import derived_uuid
+from dataplane.nvme.status import NvmeError
 
 T = TypeVar("T")
 CLAIM: Final = "delay"
@@ -71,11 +72,14 @@ class DelayBdev(Layer):
 
     async def _late(self, kind: str, io: Awaitable[T]) -> T:
         draw = self._random.randrange(_ONE_IN)
+        clock = asyncio.get_running_loop().time
         try:
-            return await io
-        finally:
-            loop = asyncio.get_running_loop()
-            await self._wait_until(self.latencies.end_of(kind, draw, loop.time()))
+            answer = await io
+        except NvmeError:
+            await self._wait_until(self.latencies.end_of(kind, draw, clock()))
+            raise
+        await self._wait_until(self.latencies.end_of(kind, draw, clock()))
+        return answer
 
     async def _wait_until(self, end: float) -> None:
         loop = asyncio.get_running_loop()

@@ -92,6 +92,23 @@ def test_what_waits_ends_with_the_device_and_keeps_its_answer(make_engine: Calla
     in_engine(make_engine, body)
 
 
+def test_an_io_that_is_given_up_waits_no_longer(make_engine: Callable[[], Any]) -> None:
+    async def body(engine: Any, call: Any) -> None:
+        us = dict.fromkeys((f"{line}_latency" for line in LATENCY_TYPES), HOUR_US)
+        await call("bdev_error_create", base_name="m")
+        await call("bdev_delay_create", base_bdev_name="EE_m", name="slow", **us)
+        for error in ("pending", "failure"):
+            await call("bdev_error_inject_error", name="EE_m", io_type="read", error_type=error)
+            read = asyncio.ensure_future(engine.bdevs.get("slow").read(0, 1))
+            await asyncio.sleep(0)
+            assert not read.done()
+            read.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await read
+
+    in_engine(make_engine, body)
+
+
 def test_layers_lie_on_layers_and_a_mirror_on_those(make_engine: Callable[[], Any]) -> None:
     async def body(engine: Any, call: Any) -> None:
         await call("bdev_malloc_create", name="n", num_blocks=64, block_size=BLOCK)
