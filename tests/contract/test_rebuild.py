@@ -269,7 +269,7 @@ def test_a_leg_that_is_a_drive_goes_with_its_namespace(engine: Any, other: Any) 
     other.run(nvmf.remove_ns(SHELF, 1))
     (info,) = engine.until(raid.get_bdevs(), lambda sets: sets[0].operational == 1)
     assert (info.state, info.process, info.base_names) == ("online", None, ("", "m1"))
-    engine.until(bdev.get_bdevs(), lambda infos: [info.name for info in infos] == ["m1", "v"])
+    engine.until(bdev.get_bdevs(), lambda infos: "d0n1" not in {info.name for info in infos})
 
 
 @pytest.mark.parametrize("at_once", [True, False])
