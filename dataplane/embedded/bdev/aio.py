@@ -163,6 +163,13 @@ class AioBdev(Bdev):
             raise BdevError(errno.EINVAL, os.strerror(errno.EINVAL))
         return block_size, size_bytes // block_size
 
+    def blocks_now(self) -> int:
+        """Whole blocks of the file as it is now; raises ``BdevError``."""
+        try:
+            return _size_bytes(self._fd, os.fstat(self._fd).st_mode) // self.block_size
+        except OSError as error:
+            raise BdevError(error.errno or errno.EIO, os.strerror(error.errno or errno.EIO)) from error
+
     @property
     def write_cache(self) -> bool:
         """The page cache is one."""

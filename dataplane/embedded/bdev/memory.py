@@ -160,8 +160,9 @@ class NullBdev(Bdev):
         return {"read": True, "write": True, "reset": True, "write_zeroes": True, "abort": True}
 
     def config(self) -> dict[str, object]:
-        """``bdev_null_create``."""
+        """``bdev_null_create``, with the size that it has now."""
         params = self.options.to_json(self.uuid) | {
+            "num_blocks": self.num_blocks,
             "md_size": 0,
             "dif_type": 0,
             "dif_is_head_of_md": False,

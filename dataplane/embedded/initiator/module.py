@@ -20,6 +20,7 @@ import os
 import uuid as uuidlib
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -379,7 +380,8 @@ class NvmeModule:
     def _namespace_resized(self, group: Group, namespace: HostNamespace) -> None:
         bdev = group.bdevs.get(namespace.nsid)
         if bdev is not None:
-            bdev.num_blocks = namespace.num_blocks
+            with suppress(BdevError):  # it shrank under somebody: as in SPDK the size stays, and I/O behind it fails
+                self._bdevs.resize(bdev, namespace.num_blocks)
 
     def _controller_left(self, group: Group, controller: Controller) -> None:
         request = group.requests.pop(controller, None)

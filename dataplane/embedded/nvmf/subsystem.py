@@ -196,6 +196,12 @@ class Subsystem:
             if self.visible(namespace, controller.hostnqn):
                 controller.namespace_changed(namespace.nsid)
 
+    def bdev_resized(self, bdev: Bdev) -> None:
+        """Tell hosts whose namespace it is; it only ever grows, so that I/O goes on meanwhile."""
+        for namespace in self.namespaces.values():
+            if namespace.bdev is bdev:
+                self._tell(namespace)
+
     def show_namespace(self, nsid: int, hostnqn: str, *, visible: bool) -> None:
         """Let one host see the namespace, or no more; raises TargetError when everybody sees it anyway."""
         namespace = self._namespace(nsid)

@@ -120,6 +120,7 @@ class NvmfTarget:
         discovery = Subsystem(DISCOVERY_NQN, SubsystemOptions(max_namespaces=0), discovery=True)
         discovery.allow_any_host = True
         self.subsystems[DISCOVERY_NQN] = discovery
+        bdevs.resized.append(self._bdev_resized)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -245,6 +246,10 @@ class NvmfTarget:
                 raise
             self._watch(subsystem, namespace)
             return nsid
+
+    def _bdev_resized(self, bdev: Bdev) -> None:
+        for subsystem in self.subsystems.values():
+            subsystem.bdev_resized(bdev)
 
     def _watch(self, subsystem: Subsystem, namespace: Namespace) -> None:
         async def removed(_bdev: Bdev) -> None:
