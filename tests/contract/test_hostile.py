@@ -91,7 +91,7 @@ AFTER = {
     "data of a tag that cannot be": (
         b"".join(pdu.h2c_data(H2CData(5, 999, 0, bytes(8), last=True))), FatalError.SEQUENCE, 0,
     ),
-    "an SGL of another kind": (capsule(READ._replace(sgl_type=0)), FatalError.UNSUPPORTED, SGL),
+    "an SGL of another kind": (capsule(READ._replace(sgl_type=0)), FatalError.UNSUPPORTED, SGL + 8),
     "a read into its own capsule": (capsule(READ._replace(sgl_type=1)), FatalError.INVALID_HEADER, 4),
     "more bytes than MDTS": (capsule(READ._replace(length=1 << 20)), FatalError.LIMIT_EXCEEDED, 0),
     "a capsule that is shorter than its SGL says": (
