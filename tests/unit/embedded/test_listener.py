@@ -177,7 +177,7 @@ def test_a_path_that_cannot_be_used(make_engine: Callable[[], Any], tmp_path: Pa
 
 
 def test_who_does_not_read_makes_no_more_answers(make_engine: Callable[[], Any], tmp_path: Path) -> None:
-    """Thousands of requests in one piece, an answer of a megabyte each: what waits unread stays bounded."""
+    """Hundreds of requests in one piece, an answer of a megabyte each: what waits unread stays bounded."""
 
     async def run() -> tuple[int, int]:
         path = tmp_path / "s"
@@ -186,7 +186,7 @@ def test_who_does_not_read_makes_no_more_answers(make_engine: Callable[[], Any],
             engine.bdevs.get("n").aliases += ["x" * 1000 + str(at) for at in range(1000)]
             reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 22)
             writer.transport.pause_reading()
-            writer.write(b'{"id":1,"method":"bdev_get_bdevs","params":{"name":"n"}}' * 1000)
+            writer.write(b'{"id":1,"method":"bdev_get_bdevs","params":{"name":"n"}}' * 200)
             while not listener.connections or not next(iter(listener.connections))._unread:
                 await asyncio.sleep(0)
             connection = next(iter(listener.connections))
@@ -195,14 +195,14 @@ def test_who_does_not_read_makes_no_more_answers(make_engine: Callable[[], Any],
             held = len(connection._waiting)
             writer.transport.resume_reading()
             answers = 0
-            while answers < 1000:
+            while answers < 200:
                 answers += (await reader.read(1 << 20)).count(b"\n")
             writer.close()
             return held, answers
 
     held, answers = asyncio.run(run())
-    assert held > 900
-    assert answers == 1000
+    assert held > 150
+    assert answers == 200
 
 
 def test_what_was_asked_goes_on_when_the_peer_is_gone(make_engine: Callable[[], Any], tmp_path: Path) -> None:
