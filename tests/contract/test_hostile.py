@@ -188,6 +188,8 @@ def test_a_data_digest_that_does_not_match_fails_the_command_when_all_of_it_is_h
             raw = bytearray(b"".join(pdu.h2c_data(data, host.io.agreed)))
             raw[-1] ^= part == damaged
             host.io.write(bytes(raw))
+            # SPDK checks digests on the side: what follows at once may meet the old offset, and is out of range.
+            await host.io.ok(commands.flush(1))
         assert (await host.io.wait(cid))[0].code == Status.TRANSIENT_TRANSPORT_ERROR
         assert await host.io.ok(commands.read(1, 0, 16, 512)) == b"a" * 8192
 
