@@ -21,7 +21,7 @@ from typing import Final
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 FOUND: Final = ROOT / ".fuzz"
-MAX_INPUT_BYTES: Final = 4096
+MAX_INPUT_BYTES: Final = 16384
 _STATUS: Final = re.compile(r"^#(\d+)\s+\S+.*?\bcov: (\d+) ft: (\d+)", re.MULTILINE)
 _EXECUTED: Final = re.compile(r"^Done (\d+) runs", re.MULTILINE)
 
