@@ -204,8 +204,7 @@ def _split_mirrors(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000
 def _beyond_engine(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
     """What is wanted of an embedded engine that only SPDK does; said before anything is changed."""
     small = [image.node for image in images.values() if image.embedded]
-    wishes = [f"host {host.name} has a secret file" for host in state.array.hosts if host.secret_file]
-    wishes += [
+    wishes = [
         f"node {node.name} has an RDMA port"
         for node in state.array.nodes
         if any(port.transport == "rdma" for port in node.ports)
@@ -220,7 +219,7 @@ def _beyond_engine(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000
         Refused(
             "PLAN-018",
             f"{wish}, and node {small[0]} runs the embedded engine",
-            why="the embedded engine serves NVMe over TCP without authentication, from drives behind a TCP shelf",
+            why="the embedded engine serves NVMe over TCP only, from drives behind a TCP shelf",
             remedy="run SPDK on the nodes (docs/guides/spdk.md), or leave this out of array.yaml",
         )
         for wish in wishes

@@ -27,10 +27,10 @@ from dataplane.embedded.bdev.raid import Raids
 from dataplane.embedded.bdev.split import Splits
 from dataplane.embedded.initiator.bdev import NvmeBdev
 from dataplane.embedded.initiator.module import NvmeModule
+from dataplane.embedded.keyring import Keyring
 from dataplane.embedded.nvmf.target import NvmfTarget
 from dataplane.embedded.rpc.config import ConfigEntry, apply, load
 from dataplane.embedded.rpc.framework import version
-from dataplane.embedded.rpc.keyring import Keyring
 from dataplane.embedded.rpc.listener import Listener
 from dataplane.embedded.rpc.notify import Notifications
 from dataplane.embedded.rpc.options import LOGGER, NOTICE, Options
@@ -60,8 +60,8 @@ class Engine:
         self.keyring = Keyring()
         self.options = Options()
         self.malloc_count = 0
-        self.nvmf = NvmfTarget(self.bdevs)
-        self.nvme = NvmeModule(self.bdevs)
+        self.nvmf = NvmfTarget(self.bdevs, self.keyring)
+        self.nvme = NvmeModule(self.bdevs, self.keyring)
         self.running = asyncio.Event()
         self.stopping = asyncio.Event()
         self.listener: Listener | None = None

@@ -17,6 +17,8 @@ DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 CNTLID_DYNAMIC = 0xFFFF
 CNTLID_MAX = 0xFFEF
 CONNECT_DATA_SIZE = 1024
+CONNECT_ATR = 1 << 17  # in DWORD 0 of Connect's completion: authenticate before anything else
+CONNECT_ASCR = 1 << 18  # the same, and then a secure channel
 CONNECT_DATA_FIELDS = {"hostid": 0, "cntlid": 16, "subnqn": 256, "hostnqn": 512}  # for Invalid Param offsets
 
 

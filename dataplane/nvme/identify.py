@@ -25,6 +25,7 @@ ONCS_RESERVATIONS = 1 << 5
 ONCS_COPY = 1 << 8
 FUSES_COMPARE_AND_WRITE = 1 << 0
 NSFEAT_ATOMIC_WRITE_UNIT = 1 << 1
+NSFEAT_OPTIMAL_SIZES = 1 << 4
 OAES_NAMESPACE_ATTRIBUTE = 1 << 8
 OAES_ANA_CHANGE = 1 << 11
 OAES_DISCOVERY_CHANGE = 1 << 31
@@ -120,6 +121,7 @@ class IdentifyNamespace(Layout):
     nawun: int = at(34, "H")
     nawupf: int = at(36, "H")
     nacwu: int = at(38, "H")
+    nabo: int = at(42, "H")
     noiob: int = at(46, "H")
     nvmcap: int = at(48, "u128")
     npwg: int = at(64, "H")

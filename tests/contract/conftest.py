@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from secret_lab import HOST, MINE, NQN, THEIRS, Keys
 
 from dataplane.launch import EngineKind, EngineProcess, command_line, find_spdk
 from dataplane.rpc.call import Call
@@ -212,6 +213,24 @@ def other(engines: Engines) -> Iterator[Engine]:
 def free_port() -> Callable[[], int]:
     """Finds a port."""
     return find_port
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    """Where secrets are put into files."""
+    return Keys(tmp_path)
+
+
+@pytest.fixture
+def guarded(engine: Engine, keys: Keys) -> Iterator[int]:
+    """The port of a volume for a host that must authenticate, and may ask the controller to."""
+    engine.malloc("m0")
+    number = engine.serve(NQN, "m0", allow_any_host=False)
+    keys.add(engine, "host-key", MINE)
+    keys.add(engine, "controller-key", THEIRS)
+    engine.run(nvmf.add_host(NQN, HOST, dhchap_key="host-key", dhchap_ctrlr_key="controller-key"))
+    yield number
+    engine.run(nvmf.delete_subsystem(NQN))
 
 
 @pytest.fixture(scope="module")

@@ -565,9 +565,10 @@ def test_compare_and_copy_reach_a_drive(drive: int) -> None:
 
 @pytest.mark.parametrize("opcode", [IoOp.VERIFY, IoOp.WRITE_UNCORRECTABLE, 0x80], ids=hex)
 def test_what_the_target_does_not_know_is_asked_of_the_drive(drive: int, opcode: int) -> None:
-    """This drive does not know it either."""
+    """This drive does not know it either.  It says Do Not Retry, to the node: a host is not told what bdevs say so."""
 
     async def story(host: Host) -> None:
-        assert await host.io.status(Command(opcode, nsid=1)) == Status.INVALID_OPCODE
+        completion = (await host.io.run(Command(opcode, nsid=1)))[0]
+        assert (completion.code, completion.dnr) == (Status.INVALID_OPCODE, False)
 
     play(drive, story)

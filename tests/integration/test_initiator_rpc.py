@@ -112,7 +112,7 @@ UNDECODED = (-32603, "spdk_json_decode_object failed")
         ({"subnqn": None}, EIO),
         ({"subnqn": "nqn.2025-01.io.ws7000:absent"}, EIO),
         ({"trtype": "PCIe"}, (-19, "The embedded engine attaches NVMe over TCP only, not PCIe")),
-        ({"psk": "key0"}, (-95, "The embedded engine attaches without TLS and DH-HMAC-CHAP only")),
+        ({"psk": "key0"}, (-95, "The embedded engine attaches without TLS only")),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataplane.embedded.bdev.base import Bdev
+from dataplane.embedded.bdev.base import Bdev, CompareFailed
 from dataplane.embedded.bdev.raid_map import Concatenated, Striped
 from dataplane.embedded.engine import Engine
 from dataplane.embedded.rpc import dispatch
@@ -23,7 +23,7 @@ Io = tuple[str, int, int, int]
 @st.composite
 def ios(draw: st.DrawFn) -> list[Io]:
     """(kind, where, how much, fill): where and how much are thousandths of the device."""
-    kinds = st.sampled_from(["read", "write", "zero", "unmap", "flush"])
+    kinds = st.sampled_from(["read", "write", "zero", "unmap", "flush", "compare", "swap", "copy"])
     one = st.tuples(kinds, st.integers(0, 999), st.integers(0, 400), st.integers(1, 255))
     return draw(st.lists(one, min_size=1, max_size=25))
 
@@ -38,7 +38,7 @@ async def check(bdev: Bdev, script: list[Io]) -> None:
         if kind == "write":
             # Every block differs, so that a block in the wrong place is seen.
             data = b"".join(bytes([fill, index % 251]) * (BLOCK // 2) for index in range(blocks))
-            await bdev.write(lba, data)
+            await bdev.write(lba, data, fua=fill % 2 == 0)
             model[span] = data
         elif kind == "zero":
             await bdev.write_zeroes(lba, blocks)
@@ -48,11 +48,31 @@ async def check(bdev: Bdev, script: list[Io]) -> None:
             model[span] = bytes(blocks * BLOCK)  # malloc clears what is unmapped
         elif kind == "flush":
             await bdev.flush()
+        elif kind == "compare":
+            await bdev.compare(lba, bytes(model[span]))
+            with pytest.raises(NvmeError, match="Compare Failure"):
+                await bdev.compare(lba, bytes([model[span][0] ^ fill]) + bytes(model[span])[1:])
+        elif kind == "swap":
+            await swap(bdev, model, lba, fill)
+        elif kind == "copy":
+            source = (where * 7 % 1000) * (bdev.num_blocks - blocks) // 1000
+            await bdev.copy(lba, source, blocks, fua=fill % 2 == 0)
+            model[span] = bytes(model[source * BLOCK : (source + blocks) * BLOCK])
         else:
             assert bytes(await bdev.read(lba, blocks)) == model[span]
     assert bytes(await bdev.read(0, bdev.num_blocks)) == bytes(model)
     with pytest.raises(NvmeError):
         await bdev.read(bdev.num_blocks, 1)
+
+
+async def swap(bdev: Bdev, model: bytearray, lba: int, fill: int) -> None:
+    """One block by compare and write: not when it holds something else, then when it does not."""
+    block = slice(lba * BLOCK, (lba + 1) * BLOCK)
+    data = bytes([fill, lba % 251]) * (BLOCK // 2)
+    with pytest.raises(CompareFailed):
+        await bdev.compare_and_write(lba, bytes([model[block][0] ^ fill]) + bytes(model[block])[1:], data)
+    await bdev.compare_and_write(lba, bytes(model[block]), data, fua=fill % 2 == 0)
+    model[block] = data
 
 
 async def engine_with(sizes: list[int]) -> tuple[Engine, Any]:

@@ -159,7 +159,7 @@ _SAFETY: Final = (
         code="PLAN-018",
         title="The embedded engine cannot do this",
         explanation=(
-            "The embedded engine serves NVMe over TCP, without authentication, from drives behind a TCP shelf. "
+            "The embedded engine serves NVMe over TCP only, from drives behind a TCP shelf. "
             "array.yaml asks for more; it is refused before anything is changed, rather than done by half."
         ),
         remedy="Run SPDK on the nodes (docs/guides/spdk.md), or leave it out of array.yaml.",

@@ -20,6 +20,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+from dataplane.embedded.bdev.hints import NO_HINTS, Hints
 from dataplane.embedded.bdev.qos import KINDS, RateLimits
 from dataplane.embedded.bdev.ranges import Ranges
 from dataplane.embedded.bdev.stats import IoStat
@@ -31,7 +32,7 @@ Buffer = bytes | bytearray | memoryview
 RemoveHook = Callable[["Bdev"], Awaitable[None]]
 NULL_UUID = "00000000-0000-0000-0000-000000000000"
 _ZERO_STEP_BYTES = 1 << 20
-_COPY_STEP_BYTES = 1 << 20
+_COPY_STEP_BYTES = 1 << 17
 _LARGE_BUFFER_BYTES = 132 << 10
 
 
@@ -101,6 +102,11 @@ class Bdev(ABC):
     def acwu(self) -> int:
         """Blocks that one compare and write may have: one, as lib/bdev says of devices that do not tell."""
         return 1
+
+    @property
+    def hints(self) -> Hints:
+        """How it is best used."""
+        return NO_HINTS
 
     @property
     def max_copy(self) -> int:

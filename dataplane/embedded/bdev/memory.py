@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dataplane.embedded.bdev.base import Bdev, BdevError, Buffer
+from dataplane.embedded.bdev.hints import Hints
 
 _PAGE: Final = mmap.PAGESIZE
 _METADATA_SIZES: Final = (0, 8, 16, 32, 64, 128)
@@ -76,6 +77,11 @@ class MallocBdev(Bdev):
         """SPDK says so of its malloc bdev too, so that flush is offered."""
         return True
 
+    @property
+    def hints(self) -> Hints:
+        """The physical block size that was asked for."""
+        return Hints(self.options.physical_block_size)
+
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """A copy: later writes do not change it."""
         start = lba * self.block_size
@@ -133,6 +139,11 @@ class NullBdev(Bdev):
         options.check()
         super().__init__(options.name, options.block_size, options.num_blocks, options.uuid)
         self.options = options
+
+    @property
+    def hints(self) -> Hints:
+        """The physical block size that was asked for."""
+        return Hints(self.options.physical_block_size)
 
     async def do_read(self, lba: int, blocks: int) -> Buffer:  # noqa: ARG002 - every block is the same
         """Zeroes."""

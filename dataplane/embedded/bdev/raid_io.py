@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from dataplane.embedded.bdev.base import Bdev, Buffer
+from dataplane.embedded.bdev.hints import Hints
 from dataplane.embedded.bdev.raid_map import Concatenated, Piece, Striped
 from dataplane.nvme.status import NvmeError, Status
 
@@ -136,6 +137,12 @@ class MappedRaid(RaidBdev):
         super().__init__(name, layout.num_blocks, uuid, legs, info, call)
         self._legs = legs
         self._map = layout
+
+    @property
+    def hints(self) -> Hints:
+        """I/O that crosses no strip goes to one leg only."""
+        one = isinstance(self._map, Striped) and len(self._legs) == 1
+        return Hints(io_boundary=0 if one else self._map.strip_blocks)
 
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """Each piece from its leg, joined."""

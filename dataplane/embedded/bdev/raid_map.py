@@ -82,9 +82,13 @@ class Striped:
 
 @dataclass(frozen=True, slots=True)
 class Concatenated:
-    """concat: leg after leg; ``starts`` are the first blocks of the legs, and at its end the size."""
+    """concat: leg after leg; ``starts`` are the first blocks of the legs, and at its end the size.
+
+    Strips only round the legs' sizes, and are what hosts are told to stay in.
+    """
 
     starts: tuple[int, ...]
+    strip_blocks: int = 0
 
     @classmethod
     def over(cls, leg_sizes: list[int], strip_blocks: int) -> Concatenated:
@@ -92,7 +96,7 @@ class Concatenated:
         starts = [0]
         for size in leg_sizes:
             starts.append(starts[-1] + size // strip_blocks * strip_blocks)
-        return cls(tuple(starts))
+        return cls(tuple(starts), strip_blocks)
 
     @property
     def num_blocks(self) -> int:

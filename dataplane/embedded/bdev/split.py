@@ -51,6 +51,11 @@ class SplitPart(Bdev):
         """As the base."""
         return self.base.write_cache
 
+    @property
+    def max_copy(self) -> int:
+        """A drive's own limit is not handed on, as in SPDK."""
+        return 0 if self.supported_io_types().get("copy", False) else self.base.max_copy
+
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """From the base."""
         return await self.base.read(self.offset_blocks + lba, blocks)

@@ -1,8 +1,9 @@
-"""Waits of an I/O that an Abort command may end: nothing has reached the device in them.
+"""Waits of an I/O that an Abort command may end: nobody works on the I/O in them.
 
 Why: a command that a rate limit, a missing path or a slow device holds up is what hosts abort, and only the
-device that holds it knows that it may be taken back.  This module must never cancel an I/O anywhere else: what a
-device has begun ends there.
+device that holds it knows that it may be taken back: it has not begun, or only its answer is held back (an aborted
+command may have been carried out, base 2.0c section 5.1).  This module must never cancel an I/O anywhere else: what
+a device has begun ends there.
 
 Invariants: a task is known here exactly while it is inside ``abortable``; an I/O that is aborted ends with
 ``CancelledError`` in its own task, once.

@@ -19,6 +19,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Final
 
+from dataplane.embedded.initiator.authentication import (
+    NO_CREDENTIALS,
+    Credentials,
+    NotAuthenticated,
+    Parties,
+    authenticate,
+)
 from dataplane.embedded.initiator.connection import Connection, Endpoint, Reply, TransportLost, open_connection
 from dataplane.nvme import commands, fabrics, identify, logs
 from dataplane.nvme.commands import Cns, Command, Feature, LogId
@@ -51,6 +58,7 @@ class AssociationOptions:
     """Who connects to what.  ``hostid`` are 16 bytes; times are seconds, an I/O timeout of None never expires.
 
     ``connect_timeout_s`` is for the TCP connection, ``fabrics_timeout_s`` for Connect where it is to differ.
+    ``credentials`` prove to the controller who the host is, when it asks.
     ``io_queues`` 0 makes an association without I/O, as discovery needs.
     """
 
@@ -66,6 +74,7 @@ class AssociationOptions:
     admin_timeout_s: float | None = 30.0
     io_timeout_s: float | None = None
     timeout_action: TimeoutAction = TimeoutAction.RESET
+    credentials: Credentials = NO_CREDENTIALS
 
     def at(self, address: str, port: int) -> AssociationOptions:
         """The same towards another address."""
@@ -90,6 +99,7 @@ class Association:
         self.queues: list[Connection] = []
         self._admin: Connection | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._parties = Parties(options.hostnqn, options.subnqn)
 
     # -- commands
 
@@ -167,9 +177,27 @@ class Association:
             timeout_s=self.options.fabrics_timeout_s or self.options.connect_timeout_s,
         )
         reply.check()
-        if reply.completion.cdw0 >> 16:
+        wanted, credentials = reply.completion.cdw0, self.options.credentials
+        if wanted & fabrics.CONNECT_ASCR:
+            raise NotAuthenticated("the controller wants a secure channel")
+        if wanted & fabrics.CONNECT_ATR and credentials.host is None:
             raise NvmeError(Status.AUTHENTICATION_REQUIRED)
-        return reply.completion.cdw0 & 0xFFFF
+        if wanted & fabrics.CONNECT_ATR or credentials.controller is not None:
+            await authenticate(queue, self._parties, credentials, self.options.admin_timeout_s)
+        return wanted & 0xFFFF
+
+    async def authenticate(self, credentials: Credentials) -> None:
+        """Prove it again on every queue, with other secrets; raises ``NotAuthenticated`` and as ``admin``.
+
+        The association is dropped where this fails: whoever did not prove itself gets no more data.
+        """
+        self.options = replace(self.options, credentials=credentials)
+        try:
+            for queue in self._all():
+                await authenticate(queue, self._parties, credentials, self.options.admin_timeout_s)
+        except (NotAuthenticated, NvmeError) as error:
+            self.drop(str(error))
+            raise
 
     async def _enable(self) -> None:
         """CC.EN, then wait for CSTS.RDY as long as the controller asks for (CAP.TO)."""

@@ -13,6 +13,7 @@ import uuid as uuidlib
 from typing import Any, Final
 
 from dataplane.embedded.bdev.base import Bdev, Buffer
+from dataplane.embedded.bdev.hints import Hints
 from dataplane.embedded.initiator.describe import namespace_json
 from dataplane.embedded.initiator.multipath import BLOCKS_MAX, HostNamespace
 from dataplane.embedded.initiator.options import MultipathOptions
@@ -69,6 +70,19 @@ class NvmeBdev(Bdev):
         return (shown.nacwu if shown.nsfeat & identify.NSFEAT_ATOMIC_WRITE_UNIT else controller.acwu) + 1
 
     @property
+    def hints(self) -> Hints:
+        """What the drive says of itself; its physical block is no larger than what it writes as a whole."""
+        shown, size = self.namespace.shown.data, self.block_size
+        own = shown.nsfeat & identify.NSFEAT_ATOMIC_WRITE_UNIT and shown.nawupf
+        atomic = 1 if shown.nabo else 1 + (shown.nawupf if own else self._identity.awupf)
+        if not shown.nsfeat & identify.NSFEAT_OPTIMAL_SIZES:
+            return Hints(size, io_boundary=shown.noiob)
+        return Hints(
+            size * min(atomic, 1 + shown.npwg), shown.npwg + 1, shown.npwa + 1, shown.npdg + 1, shown.npda + 1,
+            shown.nows + 1, shown.noiob,
+        )  # fmt: skip
+
+    @property
     def max_copy(self) -> int:
         """What the drive says, when it can copy at all."""
         return self.namespace.shown.data.mssrl if self._identity.oncs & identify.ONCS_COPY else 0
@@ -113,7 +127,10 @@ class NvmeBdev(Bdev):
             nonlocal answer
             answer = (await self.namespace.execute(sent, data, read_size=size)).check()
 
-        await self._change(0, self.num_blocks, send)
+        try:
+            await self._change(0, self.num_blocks, send)
+        except NvmeError as error:
+            raise NvmeError(error.code) from error  # whether to try again is for the host to say, as in SPDK
         return answer
 
     async def abort(self, task: asyncio.Task[Any]) -> bool:

@@ -15,8 +15,10 @@ import asyncio
 import errno
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 
 from dataplane.embedded.initiator.association import Association, AssociationOptions, open_association
+from dataplane.embedded.initiator.authentication import Credentials
 from dataplane.embedded.initiator.connection import TransportLost, explain
 from dataplane.embedded.initiator.namespaces import (
     NO_ANA,
@@ -93,6 +95,15 @@ class Controller:
         if self.association is None or self.association.lost is not None:
             raise TransportLost(self.reason)
         return self.association
+
+    async def authenticate(self, credentials: Credentials) -> None:
+        """Use these from now on, and where it is connected prove it again at once.
+
+        Raises ``NotAuthenticated`` and what ends an association.
+        """
+        self.options = replace(self.options, credentials=credentials)
+        if self.live and self.association is not None and credentials.host is not None:
+            await self.association.authenticate(credentials)
 
     # -- life
 

@@ -22,6 +22,7 @@ from dataplane.embedded.initiator.association import (
     open_association,
     read_discovery,
 )
+from dataplane.embedded.initiator.authentication import Credentials
 from dataplane.embedded.initiator.connection import Endpoint, TransportLost
 from dataplane.embedded.initiator.controller import Controller
 from dataplane.embedded.initiator.discovery import REFERRALS_MAX, Discovered, follow
@@ -29,6 +30,7 @@ from dataplane.embedded.initiator.multipath import Counters, HostNamespace
 from dataplane.embedded.initiator.policy import Selection, Spread
 from dataplane.embedded.initiator.reconnect import Address, LossPolicy
 from dataplane.embedded.initiator.subsystem import Subsystem
+from dataplane.nvme.dhchap import Secret
 from dataplane.nvme.fabrics import DISCOVERY_NQN
 from dataplane.nvme.logs import AnaState, DiscoveryEntry
 from dataplane.nvme.pdu import NO_DIGESTS, Digests
@@ -44,6 +46,8 @@ class HostOptions:
     The defaults are those of a patient host: round robin over the best paths, reconnecting for ever.  As with
     Linux's ``nvme_core.max_retries``, ``retry_limit`` counts only errors on a working path (-1: no limit), so
     waiting for a path never uses it up, and an error such as a reservation conflict does show.
+
+    ``secret`` proves who the host is, where it is asked; with ``controller_secret`` the controller has to as well.
     """
 
     digests: Digests = NO_DIGESTS
@@ -55,6 +59,8 @@ class HostOptions:
     loss: LossPolicy = HOST_LOSS_POLICY
     retry_limit: int = 5
     selection: Selection = ROUND_ROBIN
+    secret: Secret | None = None
+    controller_secret: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,4 +211,5 @@ class Host:
             connect_timeout_s=options.connect_timeout_s,
             io_timeout_s=options.io_timeout_s,
             timeout_action=TimeoutAction.RESET,
+            credentials=Credentials.of(options.secret, options.controller_secret),
         )

@@ -20,11 +20,12 @@ import os
 import uuid as uuidlib
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from dataplane.embedded.bdev.base import BdevError, BdevRegistry
 from dataplane.embedded.initiator.association import AssociationOptions
+from dataplane.embedded.initiator.authentication import Credentials, NotAuthenticated
 from dataplane.embedded.initiator.bdev import NvmeBdev, generated_uuid
 from dataplane.embedded.initiator.connection import Endpoint, TransportLost, explain
 from dataplane.embedded.initiator.controller import Controller
@@ -33,6 +34,9 @@ from dataplane.embedded.initiator.multipath import HostNamespace
 from dataplane.embedded.initiator.options import MultipathOptions, NvmeOptions
 from dataplane.embedded.initiator.reconnect import Address, LossPolicy
 from dataplane.embedded.initiator.subsystem import NotThisSubsystem, Subsystem
+from dataplane.embedded.keyring import NO_KEYS, KeyPair, Keyring
+from dataplane.nvme.dhchap import Digest
+from dataplane.nvme.ffdhe import DhGroup
 from dataplane.nvme.pdu import Digests
 from dataplane.nvme.status import NvmeError
 
@@ -62,6 +66,7 @@ class AttachRequest:
     max_bdevs: int
     num_io_queues: int
     fabrics_timeout_us: int | None
+    keys: KeyPair = NO_KEYS
 
     def config(self, address: Address) -> dict[str, object]:
         """The call that attaches it again."""
@@ -73,6 +78,7 @@ class AttachRequest:
             "ctrlr_loss_timeout_sec": int(self.loss.ctrlr_loss_timeout_s),
             "reconnect_delay_sec": int(self.loss.reconnect_delay_s),
             "fast_io_fail_timeout_sec": int(self.loss.fast_io_fail_timeout_s),
+            **self.keys.names(),
             "hostnqn": self.hostnqn,
             "hdgst": self.digests.header,
             "ddgst": self.digests.data,
@@ -142,8 +148,9 @@ class Group:
 class NvmeModule:
     """``engine.nvme``."""
 
-    def __init__(self, bdevs: BdevRegistry) -> None:
+    def __init__(self, bdevs: BdevRegistry, keyring: Keyring) -> None:
         self.options = NvmeOptions()
+        self._keyring = keyring
         self.groups: dict[str, Group] = {}
         self.hostid = uuidlib.uuid4()
         self._bdevs = bdevs
@@ -226,6 +233,7 @@ class NvmeModule:
         options = self._association(request)
         controller = await group.subsystem.attach((request.address,), options=options, policy=request.loss)
         group.requests[controller] = request
+        self._keyring.hold(request.keys)
         self.groups[request.name] = group
         names = [group.bdevs[nsid].name for nsid in sorted(controller.shown) if nsid in group.bdevs]
         if len(names) > request.max_bdevs:
@@ -239,6 +247,7 @@ class NvmeModule:
         subsystem.on_added = partial(self._namespace_added, group)
         subsystem.on_removed = partial(self._namespace_removed, group)
         subsystem.on_resized = partial(self._namespace_resized, group)
+        subsystem.on_left = partial(self._controller_left, group)
         subsystem.on_empty = partial(self._group_empty, group)
         return group
 
@@ -264,7 +273,40 @@ class NvmeModule:
             admin_timeout_s=admin_us / 1e6 if admin_us else 30.0,
             io_timeout_s=options.timeout_us / 1e6 if options.timeout_us else None,
             timeout_action=options.timeout_action,
+            credentials=self._credentials(request.keys),
         )
+
+    def _credentials(self, keys: KeyPair) -> Credentials:
+        return Credentials(
+            None if keys.host is None else keys.host.secret,
+            None if keys.controller is None else keys.controller.secret,
+            tuple(item for item in Digest if item.label in self.options.dhchap_digests),
+            tuple(item for item in DhGroup if item.label in self.options.dhchap_dhgroups),
+        )
+
+    async def set_keys(self, name: str, keys: KeyPair) -> None:
+        """Other keys for every controller under the name, one after another; each proves that it has them.
+
+        Raises ``BdevError``: ENODEV, EINVAL, EACCES (the first that was refused; it connects again as after a
+        loss) or EIO.
+        """
+        group = self.groups.get(name)
+        if group is None:
+            raise fail(errno.ENODEV)
+        if keys.one_sided:
+            raise fail(errno.EINVAL)
+        for controller in list(group.controllers):
+            before = group.requests[controller]
+            group.requests[controller] = replace(before, keys=self._keyring.hold(keys))
+            self._keyring.release(before.keys)
+            try:
+                await controller.authenticate(self._credentials(keys))
+            except NotAuthenticated as error:
+                log.warning("keys of %s: %s", name, error)
+                raise fail(errno.EACCES) from error
+            except (TransportLost, NvmeError) as error:
+                log.warning("keys of %s: %s", name, explain(error))
+                raise fail(errno.EIO) from error
 
     async def _add_address(self, group: Group, request: AttachRequest) -> None:
         """Mode failover: see that the address leads to the same namespaces, then keep it for later."""
@@ -338,6 +380,11 @@ class NvmeModule:
         bdev = group.bdevs.get(namespace.nsid)
         if bdev is not None:
             bdev.num_blocks = namespace.num_blocks
+
+    def _controller_left(self, group: Group, controller: Controller) -> None:
+        request = group.requests.pop(controller, None)
+        if request is not None:
+            self._keyring.release(request.keys)
 
     def _group_empty(self, group: Group, subsystem: Subsystem) -> None:  # noqa: ARG002 - the group holds it
         if self.groups.get(group.name) is group:

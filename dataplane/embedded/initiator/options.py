@@ -8,8 +8,9 @@ Source: SPDK v26.05 module/bdev/nvme/bdev_nvme.c (``g_opts``, ``bdev_nvme_valida
 
 Honoured: action_on_timeout, timeout_us, timeout_admin_us, keep_alive_timeout_ms, bdev_retry_count,
 transport_ack_timeout, ctrlr_loss_timeout_sec, reconnect_delay_sec, fast_io_fail_timeout_sec,
-disable_auto_failback, generate_uuids, tcp_connect_timeout_ms, multipath_opts.  ``enable_flush`` is kept and shown,
-but a flush always goes to the drive: SPDK without it answers a flush that never reached a volatile cache.
+disable_auto_failback, generate_uuids, dhchap_digests, dhchap_dhgroups, tcp_connect_timeout_ms, multipath_opts.
+``enable_flush`` is kept and shown, but a flush always goes to the drive: SPDK without it answers a flush that never
+reached a volatile cache.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from typing import Any, Self
 from dataplane.embedded.initiator.association import TimeoutAction
 from dataplane.embedded.initiator.policy import Selection, Spread
 from dataplane.embedded.initiator.reconnect import LossPolicy
+from dataplane.nvme.dhchap import Digest
+from dataplane.nvme.ffdhe import DhGroup
 
 POLICIES = ("active_passive", "active_active")
 SELECTORS = ("round_robin", "queue_depth")
-DIGEST_NAMES = ("sha256", "sha384", "sha512")
-DHGROUP_NAMES = ("null", "ffdhe2048", "ffdhe3072", "ffdhe4096", "ffdhe6144", "ffdhe8192")
+DIGEST_NAMES = tuple(item.label for item in Digest)
+DHGROUP_NAMES = tuple(item.label for item in DhGroup)
 IO_QUEUE_REQUESTS = 512  # what 0 means, and what is then shown
 
 

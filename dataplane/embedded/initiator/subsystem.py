@@ -45,6 +45,7 @@ class Subsystem:
         self.on_added: Callable[[HostNamespace], None] | None = None
         self.on_removed: Callable[[HostNamespace], None] | None = None
         self.on_resized: Callable[[HostNamespace], None] | None = None
+        self.on_left: Callable[[Controller], None] | None = None
         self.on_empty: Callable[[Subsystem], None] | None = None
         self.on_change: Callable[[Controller], None] | None = None
 
@@ -106,6 +107,8 @@ class Subsystem:
     def _deleted(self, controller: Controller) -> None:
         if controller in self.controllers:
             self.controllers.remove(controller)
+            if self.on_left is not None:
+                self.on_left(controller)
         for namespace in list(self.namespaces.values()):
             self._remove_path(namespace, controller)
             namespace.wake()

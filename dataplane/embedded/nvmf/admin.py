@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from dataplane.embedded.nvmf.auth import Authentication
 from dataplane.embedded.nvmf.controller import Controller
 from dataplane.embedded.nvmf.features import get_features, set_features
 from dataplane.embedded.nvmf.identify import identify
 from dataplane.embedded.nvmf.log_pages import get_log_page
 from dataplane.nvme.commands import AdminOp, Command, FabricsType
-from dataplane.nvme.fabrics import CNTLID_DYNAMIC, CONNECT_DATA_FIELDS, ConnectCommand, ConnectData
+from dataplane.nvme.fabrics import CNTLID_DYNAMIC, CONNECT_ATR, CONNECT_DATA_FIELDS, ConnectCommand, ConnectData
 from dataplane.nvme.layout import Raw
 from dataplane.nvme.status import NvmeError, Status
 
@@ -77,7 +78,17 @@ async def connect(target: NvmfTarget, queue: TcpQueue, command: Command, data: R
     else:
         controller = _new_controller(target, queue, subsystem, wanted, who)
     queue.attach(controller, wanted.qid, wanted.sqsize)
-    return Answer(controller.cntlid)
+    if controller.hostnqn not in subsystem.host_keys:
+        return Answer(controller.cntlid)
+    queue.auth = Authentication(queue, controller, required=True)
+    return Answer(controller.cntlid | CONNECT_ATR)
+
+
+async def authenticate(queue: TcpQueue, controller: Controller, command: Command, data: Raw) -> Answer:
+    """Authentication Send or Receive, which every queue takes at any time; raises NvmeError."""
+    if queue.auth is None:
+        queue.auth = Authentication(queue, controller, required=False)
+    return Answer(data=await queue.auth.execute(command, data))
 
 
 def _new_controller(

@@ -44,19 +44,23 @@ async def run(controller: Controller, bdev: Bdev, command: Command, data: Raw) -
     needed = _OPTIONAL.get(opcode, 0)  # type: ignore[call-overload]  # an opcode that no name stands for is not there
     if needed & ~controller.options.oncs or opcode in _OF_THE_TARGET:
         raise NvmeError(Status.INVALID_OPCODE, dnr=True)
-    match opcode:
-        case IoOp.COMPARE:
-            await bdev.compare(command.slba, _whole_blocks(bdev, command, data))
-        case IoOp.WRITE_ZEROES:
-            await _write_zeroes(bdev, command)
-        case IoOp.DATASET_MANAGEMENT:
-            await _dataset_management(controller, bdev, command, data)
-        case IoOp.COPY:
-            await _copy(bdev, command, data)
-        case _:
-            if controller.options.disable_command_passthru:
-                raise NvmeError(Status.INVALID_OPCODE, dnr=True)
-            return await bdev.pass_through(command, data)
+    if not needed:
+        if controller.options.disable_command_passthru:
+            raise NvmeError(Status.INVALID_OPCODE, dnr=True)
+        return await bdev.pass_through(command, data)
+    try:
+        match opcode:
+            case IoOp.COMPARE:
+                await bdev.compare(command.slba, _whole_blocks(bdev, command, data))
+            case IoOp.WRITE_ZEROES:
+                await _write_zeroes(bdev, command)
+            case IoOp.DATASET_MANAGEMENT:
+                await _dataset_management(controller, bdev, command, data)
+            case IoOp.COPY:
+                await _copy(bdev, command, data)
+    except NvmeError as error:
+        error.dnr = False  # as in ``io``
+        raise
     return _NOTHING
 
 
@@ -134,7 +138,7 @@ async def compare_and_write(
             raise CompareFailed(Status.INTERNAL_ERROR)
         await bdev.compare_and_write(write.slba, expected, data, fua=bool(write.cdw12 & FUA))
     except CompareFailed as error:
-        return error, NvmeError(Status.ABORTED_FAILED_FUSED)
+        return NvmeError(error.code), NvmeError(Status.ABORTED_FAILED_FUSED)
     except NvmeError as error:
-        return error, error
+        return NvmeError(error.code), NvmeError(error.code)
     return None, None

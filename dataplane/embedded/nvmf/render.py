@@ -22,8 +22,6 @@ _PASSTHRU = (
     "identify_ctrlr", "identify_uuid_list", "get_log_page", "get_set_features", "sanitize",
     "security_send_recv", "fw_update", "nvme_mi", "vendor_specific",
 )  # fmt: skip
-_DIGESTS = ["sha256", "sha384", "sha512"]
-_DHGROUPS = ["null", "ffdhe2048", "ffdhe3072", "ffdhe4096", "ffdhe6144", "ffdhe8192"]
 ANA_NAMES = {
     AnaState.OPTIMIZED: "optimized",
     AnaState.NON_OPTIMIZED: "non_optimized",
@@ -51,7 +49,7 @@ def subsystem_json(subsystem: Subsystem) -> dict[str, object]:
         "subtype": "Discovery" if subsystem.discovery else "NVMe",
         "listen_addresses": [item.address.to_json() for item in subsystem.listeners],
         "allow_any_host": subsystem.allow_any_host,
-        "hosts": [{"nqn": host} for host in subsystem.hosts],
+        "hosts": [{"nqn": host, **_key_names(subsystem, host)} for host in subsystem.hosts],
     }
     if subsystem.discovery:
         return shown
@@ -68,6 +66,11 @@ def subsystem_json(subsystem: Subsystem) -> dict[str, object]:
         "namespaces": [_namespace_json(subsystem, item) for item in subsystem.sorted_namespaces()],
     }
     return shown
+
+
+def _key_names(subsystem: Subsystem, hostnqn: str) -> dict[str, object]:
+    keys = subsystem.host_keys.get(hostnqn)
+    return {} if keys is None else keys.names()
 
 
 def _namespace_json(subsystem: Subsystem, namespace: Namespace) -> dict[str, object]:
@@ -99,15 +102,16 @@ def controller_json(controller: Controller) -> dict[str, object]:
 
 def queue_json(queue: TcpQueue, controller: Controller) -> dict[str, object]:
     """As ``nvmf_subsystem_get_qpairs`` shows it."""
-    return {
+    shown: dict[str, object] = {
         "cntlid": controller.cntlid,
         "qid": queue.qid,
-        "state": "enabled",
+        "state": "authenticating" if queue.auth is not None and queue.auth.required else "enabled",
         "thread": THREAD,
         "hostnqn": controller.hostnqn,
         "listen_address": queue.local.to_json(),
         "peer_address": queue.peer.to_json(),
     }
+    return shown if queue.auth is None else {**shown, "auth": queue.auth.to_json()}
 
 
 def referral_json(referral: Referral) -> dict[str, object]:
@@ -149,7 +153,7 @@ def config(target: NvmfTarget) -> list[dict[str, object]]:
     nvme = [item for item in target.sorted_subsystems() if not item.discovery]
     calls += [_create_call(subsystem) for subsystem in nvme]
     calls += [
-        _call("nvmf_subsystem_add_host", {"nqn": subsystem.nqn, "host": host})
+        _call("nvmf_subsystem_add_host", {"nqn": subsystem.nqn, "host": host, **_key_names(subsystem, host)})
         for subsystem in nvme
         for host in subsystem.hosts
     ]
@@ -169,7 +173,6 @@ def config(target: NvmfTarget) -> list[dict[str, object]]:
 def _global_calls(target: NvmfTarget) -> list[dict[str, object]]:
     settings = target.settings
     passthru = {name: settings.admin_cmd_passthru.get(name, False) for name in _PASSTHRU}
-    digests, groups = settings.dhchap_digests, settings.dhchap_dhgroups
     return [
         _call(
             "nvmf_set_config",
@@ -179,8 +182,7 @@ def _global_calls(target: NvmfTarget) -> list[dict[str, object]]:
                 )
                 or "match_any",
                 "admin_cmd_passthru": passthru,
-                "dhchap_digests": _DIGESTS if digests is None else list(digests),
-                "dhchap_dhgroups": _DHGROUPS if groups is None else list(groups),
+                **settings.authentication.to_json(),
                 "dup_host_policy": settings.dup_host_policy,
             },
         ),
@@ -212,8 +214,8 @@ def _create_call(subsystem: Subsystem) -> dict[str, object]:
 
 def _add_ns_call(subsystem: Subsystem, item: Namespace) -> dict[str, object]:
     namespace: dict[str, object] = {"nsid": item.nsid, "bdev_name": item.bdev.name}
-    if item.ptpl_file is not None:
-        namespace["ptpl_file"] = item.ptpl_file
+    if item.reserved.path is not None:
+        namespace["ptpl_file"] = item.reserved.path
     namespace |= _ids(item)
     if subsystem.ana_reporting:
         namespace["anagrpid"] = item.anagrpid

@@ -11,6 +11,7 @@ Source: SPDK v26.05 lib/nvmf/subsystem.c.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,11 +19,13 @@ from typing import TYPE_CHECKING
 
 from dataplane.embedded.nvmf.gate import Gate
 from dataplane.embedded.nvmf.options import Address
+from dataplane.embedded.nvmf.reserved import Reserved
 from dataplane.nvme.fabrics import CNTLID_MAX
 from dataplane.nvme.logs import AnaState
 
 if TYPE_CHECKING:
     from dataplane.embedded.bdev.base import Bdev
+    from dataplane.embedded.keyring import KeyPair
     from dataplane.embedded.nvmf.controller import Controller
 
 MAX_LISTENERS = 16
@@ -43,8 +46,8 @@ class Namespace:
     eui64: bytes
     uuid: bytes
     anagrpid: int
+    reserved: Reserved
     always_visible: bool = True
-    ptpl_file: str | None = None
     hosts: dict[str, None] = field(default_factory=dict)
 
 
@@ -83,12 +86,14 @@ class Subsystem:
         self.max_nsid = options.max_namespaces
         self.allow_any_host = False
         self.hosts: list[str] = []
+        self.host_keys: dict[str, KeyPair] = {}  # of the hosts that must authenticate
         self.namespaces: dict[int, Namespace] = {}
         self.listeners: list[Listener] = []
         self.controllers: dict[int, Controller] = {}
         self.min_cntlid = 1
         self.max_cntlid = CNTLID_MAX
         self._next_cntlid = 1
+        self._auth_seqnum = secrets.randbits(32)
         self.admin_gate = Gate()
         self._gates: dict[int, Gate] = {}
         self._changing = asyncio.Lock()
@@ -143,6 +148,11 @@ class Subsystem:
                 self._next_cntlid = cntlid + 1
                 return cntlid
         return None
+
+    def next_auth_seqnum(self) -> int:
+        """The number of a challenge: never 0, and never that of the one before."""
+        self._auth_seqnum = (self._auth_seqnum + 1) & 0xFFFFFFFF or 1
+        return self._auth_seqnum
 
     def set_cntlid_range(self, low: int, high: int) -> None:
         """Where controller identifiers come from; raises TargetError unless 1 <= low <= high <= FFEFh."""

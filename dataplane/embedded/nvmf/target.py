@@ -17,10 +17,13 @@ import uuid
 from dataclasses import dataclass, field
 
 from dataplane.embedded.bdev.base import Bdev, BdevRegistry
-from dataplane.embedded.nvmf import render
+from dataplane.embedded.keyring import NO_KEYS, KeyPair, Keyring
+from dataplane.embedded.nvmf import ptpl, render
+from dataplane.embedded.nvmf.auth import Allowed
 from dataplane.embedded.nvmf.gate import Budget
 from dataplane.embedded.nvmf.limits import DATA_BUDGET_BYTES, Door
 from dataplane.embedded.nvmf.options import Address, TransportOptions, nqn_is_valid
+from dataplane.embedded.nvmf.reserved import Reserved
 from dataplane.embedded.nvmf.subsystem import (
     CLAIM,
     Listener,
@@ -88,8 +91,7 @@ class TargetConfig:
     discovery_filter: frozenset[str] = frozenset()
     dup_host_policy: str = "allow"
     admin_cmd_passthru: dict[str, bool] = field(default_factory=dict)
-    dhchap_digests: tuple[str, ...] | None = None
-    dhchap_dhgroups: tuple[str, ...] | None = None
+    authentication: Allowed = field(default_factory=Allowed)
     max_subsystems: int = 0
     crdt: tuple[int, int, int] = (0, 0, 0)
 
@@ -99,8 +101,9 @@ class NvmfTarget:
 
     name = "nvmf_tgt"
 
-    def __init__(self, bdevs: BdevRegistry) -> None:
+    def __init__(self, bdevs: BdevRegistry, keyring: Keyring) -> None:
         self.bdevs = bdevs
+        self._keyring = keyring
         self.settings = TargetConfig()
         self.transports: dict[str, TransportOptions] = {}
         self.subsystems: dict[str, Subsystem] = {}
@@ -215,6 +218,8 @@ class NvmfTarget:
                 self._remove_listener(subsystem, listener)
             for namespace in list(subsystem.namespaces.values()):
                 self._let_go(subsystem.remove_namespace(namespace.nsid))
+            for hostnqn in subsystem.hosts:
+                self._take_keys(subsystem, hostnqn)
             self.discovery_changed()
 
     # Namespaces
@@ -222,13 +227,15 @@ class NvmfTarget:
     async def add_namespace(self, subsystem: Subsystem, request: NamespaceRequest) -> int:
         """Add a namespace; its NSID.  Raises TargetError or BdevError."""
         async with subsystem.paused(request.nsid):
+            # Read first: from the look at the bdev to the watch over it nothing else may run.
+            stored = await _stored(request.ptpl_file)
             bdev = self.bdevs.get(request.bdev_name)
             nsid = request.nsid or subsystem.free_nsid()
             identity = uuid.UUID(request.uuid or bdev.uuid)
             namespace = Namespace(
                 nsid, bdev, request.nguid if any(request.nguid) else uuid.UUID(bdev.uuid).bytes,
                 request.eui64 or bytes(8), identity.bytes, request.anagrpid or nsid,
-                not request.no_auto_visible, request.ptpl_file,
+                _reserved(bdev, request.ptpl_file, stored), not request.no_auto_visible,
             )  # fmt: skip
             self.bdevs.claim(bdev, CLAIM)
             try:
@@ -260,10 +267,14 @@ class NvmfTarget:
 
     # Hosts
 
-    def add_host(self, subsystem: Subsystem, hostnqn: str) -> None:
-        """Allow a host; raises TargetError when its name is wrong or it is allowed already."""
-        if not nqn_is_valid(hostnqn) or hostnqn in subsystem.hosts:
+    def add_host(self, subsystem: Subsystem, hostnqn: str, keys: KeyPair = NO_KEYS) -> None:
+        """Allow a host; raises TargetError when its name is wrong or it is allowed already.
+
+        With keys it must authenticate; see ``set_keys``.
+        """
+        if not nqn_is_valid(hostnqn) or hostnqn in subsystem.hosts or keys.one_sided:
             raise TargetError(f"host {hostnqn} cannot be added")
+        self._give_keys(subsystem, hostnqn, keys)
         subsystem.hosts.insert(0, hostnqn)  # newest first, as SPDK lists them
         if subsystem.listeners:
             self.discovery_changed(hostnqn)
@@ -273,8 +284,26 @@ class NvmfTarget:
         if hostnqn not in subsystem.hosts:
             raise TargetError(f"host {hostnqn} is not allowed")
         subsystem.hosts.remove(hostnqn)
+        self._take_keys(subsystem, hostnqn)
         if subsystem.listeners:
             self.discovery_changed(hostnqn)
+
+    def set_keys(self, subsystem: Subsystem, hostnqn: str, keys: KeyPair) -> None:
+        """Other keys, or none, from the next exchange on; raises TargetError when there is no such host.
+
+        Connected queues stay as they are, as in SPDK.
+        """
+        if hostnqn not in subsystem.hosts or keys.one_sided:
+            raise TargetError(f"host {hostnqn} cannot be given these keys")
+        self._take_keys(subsystem, hostnqn)
+        self._give_keys(subsystem, hostnqn, keys)
+
+    def _give_keys(self, subsystem: Subsystem, hostnqn: str, keys: KeyPair) -> None:
+        if keys.host is not None:
+            subsystem.host_keys[hostnqn] = self._keyring.hold(keys)
+
+    def _take_keys(self, subsystem: Subsystem, hostnqn: str) -> None:
+        self._keyring.release(subsystem.host_keys.pop(hostnqn, NO_KEYS))
 
     # Listeners
 
@@ -409,6 +438,20 @@ class NvmfTarget:
     def stats(self) -> dict[str, object]:
         """As ``nvmf_get_stats`` shows them."""
         return render.stats(self)
+
+
+async def _stored(path: str | None) -> str | None:
+    try:
+        return None if path is None else await asyncio.to_thread(ptpl.load, path)
+    except ptpl.StoredWrong as problem:
+        raise TargetError(str(problem)) from problem
+
+
+def _reserved(bdev: Bdev, path: str | None, stored: str | None) -> Reserved:
+    try:
+        return Reserved(bdev.uuid, path, None if stored is None else ptpl.from_text(stored, bdev.uuid))
+    except ptpl.StoredWrong as problem:
+        raise TargetError(f"the reservation in {path} cannot be used: {problem}") from problem
 
 
 def _referral_entry(referral: Referral, subtype: SubsystemType) -> DiscoveryEntry:

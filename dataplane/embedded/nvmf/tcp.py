@@ -25,6 +25,7 @@ from dataplane.embedded.nvmf.options import Address
 from dataplane.embedded.nvmf.outbox import Outbox, fitted
 from dataplane.embedded.nvmf.transfer import Transfer
 from dataplane.nvme import pdu as wire
+from dataplane.nvme.auth import is_auth
 from dataplane.nvme.commands import (
     FUSE_FIRST,
     FUSE_SECOND,
@@ -42,6 +43,7 @@ from dataplane.nvme.pdu_reader import PduError, PduReader
 from dataplane.nvme.status import NvmeError, Status
 
 if TYPE_CHECKING:
+    from dataplane.embedded.nvmf.auth import Authentication
     from dataplane.embedded.nvmf.controller import Controller
     from dataplane.embedded.nvmf.target import NvmfTarget
 
@@ -65,6 +67,7 @@ class TcpQueue(asyncio.BufferedProtocol):
             greeting=wire.PduType.IC_REQ,
         )
         self.controller: Controller | None = None
+        self.auth: Authentication | None = None
         self.qid = 0
         self.gone = False
         self.local = self.peer = Address.of_socket(None)
@@ -106,6 +109,8 @@ class TcpQueue(asyncio.BufferedProtocol):
         """asyncio: the connection is gone, for whatever reason."""
         self.gone = True
         self._deadlines.clear()
+        if self.auth is not None:
+            self.auth.close()
         self._let_go()
         for task in list(self._tasks.values()):
             waits.abort(task)
@@ -291,7 +296,10 @@ class TcpQueue(asyncio.BufferedProtocol):
     def _start(self, command: Command, data: Raw, taken: int = 0) -> None:
         """Run a command whose data is here; ``taken`` bytes of the budget go back when it is done."""
         controller = self.controller
-        if controller is not None and self.qid and command.opcode != AdminOp.FABRICS:
+        if self._must_authenticate(command):
+            self._give_back(taken)
+            self._finish(command, status_field(Status.AUTHENTICATION_REQUIRED), _OK)
+        elif controller is not None and self.qid and command.opcode != AdminOp.FABRICS:
             if command.fuse in (FUSE_FIRST, FUSE_SECOND):
                 self._start_half(controller, self._fused.ready(command, data, taken))
                 return
@@ -301,6 +309,9 @@ class TcpQueue(asyncio.BufferedProtocol):
             self._wait_event(controller, command)
         else:
             self._run_task(command, self._admin(command, data, taken))
+
+    def _must_authenticate(self, command: Command) -> bool:
+        return self.auth is not None and self.auth.required and not is_auth(command)
 
     def _start_half(self, controller: Controller, due: tuple[Half, ...]) -> None:
         if len(due) == 1:
@@ -401,8 +412,15 @@ class TcpQueue(asyncio.BufferedProtocol):
             if command.opcode != AdminOp.FABRICS or command.fctype != FabricsType.CONNECT:
                 raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
             return await admin.connect(self.target, self, command, data)
+        # What came in one piece with Connect started before anything was known of this queue.
+        if self._must_authenticate(command):
+            raise NvmeError(Status.AUTHENTICATION_REQUIRED)
+        if self.qid and command.opcode != AdminOp.FABRICS:
+            raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
         if controller.subsystem.admin_gate.closed:
             await self.parked(controller.subsystem.admin_gate.wait_open())
+        if is_auth(command):
+            return await admin.authenticate(self, controller, command, data)
         if command.opcode == AdminOp.FABRICS:
             return admin.fabrics(controller, command, admin_queue=not self.qid)
         return await admin.execute(self.target, self, controller, command, data)

@@ -42,18 +42,18 @@ IO_TYPES: Final = (
 
 def describe(bdev: Bdev) -> dict[str, object]:
     """One bdev as rpc_dump_bdev_info writes it."""
-    supported = bdev.supported_io_types()
+    supported, hints = bdev.supported_io_types(), bdev.hints
     body: dict[str, object] = {
         "name": bdev.name,
         "aliases": list(bdev.aliases),
         "product_name": bdev.product_name,
         "block_size": bdev.block_size,
         "num_blocks": bdev.num_blocks,
-        "preferred_write_alignment": 0,
-        "preferred_write_granularity": 0,
-        "optimal_write_size": 0,
-        "preferred_unmap_alignment": 0,
-        "preferred_unmap_granularity": 0,
+        "preferred_write_alignment": hints.write_alignment,
+        "preferred_write_granularity": hints.write_granularity,
+        "optimal_write_size": hints.optimal_write,
+        "preferred_unmap_alignment": hints.unmap_alignment,
+        "preferred_unmap_granularity": hints.unmap_granularity,
         "uuid": bdev.uuid,
     }
     if bdev.product_name == "Malloc disk":

@@ -20,6 +20,7 @@ from dataplane.embedded.initiator.describe import controller_json, health_json, 
 from dataplane.embedded.initiator.module import AttachRequest, PathFilter
 from dataplane.embedded.initiator.options import DHGROUP_NAMES, DIGEST_NAMES, POLICIES, SELECTORS
 from dataplane.embedded.initiator.reconnect import Address, LossPolicy
+from dataplane.embedded.rpc.keyring import KEYS, find_keys
 from dataplane.embedded.rpc.registry import (
     DECODE_FAILED,
     INTERNAL_ERROR,
@@ -109,7 +110,8 @@ async def bdev_nvme_set_options(engine: Engine, p: Params) -> object:
     RUNTIME,
     *(Param(name, "string", required=True) for name in ("name", "trtype", "traddr")),
     *(Param(name, "string") for name in ("adrfam", "trsvcid", "priority", "subnqn", "hostnqn", "hostaddr")),
-    *(Param(name, "string") for name in ("hostsvcid", "psk", "dhchap_key", "dhchap_ctrlr_key")),
+    *(Param(name, "string") for name in ("hostsvcid", "psk")),
+    *KEYS,
     *(Param(name, "boolean") for name in ("prchk_reftag", "prchk_guard", "hdgst", "ddgst")),
     Param("allow_unrecognized_csi", "boolean"),
     Param("fabrics_connect_timeout_us", "uint64"),
@@ -141,8 +143,11 @@ async def bdev_nvme_attach_controller(engine: Engine, p: Params) -> object:
     multipath_opts = options.multipath_opts.merge(p.get("multipath_opts"))
     if loss.problem() is not None or not multipath_opts.valid():
         raise _fault(errno.EINVAL)
-    if any(name in p for name in ("psk", "dhchap_key", "dhchap_ctrlr_key")):
-        raise RpcFault(-errno.EOPNOTSUPP, "The embedded engine attaches without TLS and DH-HMAC-CHAP only")
+    if "psk" in p:
+        raise RpcFault(-errno.EOPNOTSUPP, "The embedded engine attaches without TLS only")
+    keys = find_keys(engine, p)
+    if keys is None:
+        raise _fault(errno.ENOKEY)
     if p["trtype"].upper() != "TCP":
         raise RpcFault(-errno.ENODEV, _OTHER_TRANSPORTS.format(p["trtype"]))
     request = AttachRequest(
@@ -158,11 +163,31 @@ async def bdev_nvme_attach_controller(engine: Engine, p: Params) -> object:
         max_bdevs=p.get("max_bdevs", 128),
         num_io_queues=queues,
         fabrics_timeout_us=p.get("fabrics_connect_timeout_us"),
+        keys=keys,
     )
     try:
         return await engine.nvme.attach(request)
     except BdevError as error:
         raise _fault(error.errno) from None
+
+
+@method(
+    "bdev_nvme_set_keys",
+    RUNTIME,
+    Param("name", "string", required=True),
+    *KEYS,
+    decode_error=(INVALID_PARAMS, DECODE_FAILED),
+)
+async def bdev_nvme_set_keys(engine: Engine, p: Params) -> object:
+    """Give the controllers under a name other keys, and authenticate with them."""
+    keys = find_keys(engine, p)
+    if keys is None:
+        raise _fault(errno.ENOKEY)
+    try:
+        await engine.nvme.set_keys(p["name"], keys)
+    except BdevError as error:
+        raise _fault(error.errno) from None
+    return True
 
 
 def _check_texts(p: Params) -> None:

@@ -16,6 +16,7 @@ from dataplane.embedded.nvmf import render
 from dataplane.embedded.nvmf.options import nqn_is_valid
 from dataplane.embedded.nvmf.subsystem import SubsystemOptions, TargetError
 from dataplane.embedded.nvmf.target import NamespaceRequest
+from dataplane.embedded.rpc.keyring import KEYS, find_keys
 from dataplane.embedded.rpc.nvmf_common import (
     ADDRESS_FIELDS,
     HOST,
@@ -225,21 +226,35 @@ async def _show(engine: Engine, p: Params, *, visible: bool) -> object:
     HOST,
     TGT,
     Param("psk", "string"),
-    Param("dhchap_key", "string"),
-    Param("dhchap_ctrlr_key", "string"),
+    *KEYS,
     relaxed=True,
 )
 async def nvmf_subsystem_add_host(engine: Engine, p: Params) -> object:
-    """Allow a host.  There is neither TLS nor authentication here, so a key is refused, not ignored."""
+    """Allow a host, with keys only when it has proved that it knows them.  There is no TLS: a PSK is refused."""
     target, subsystem = find_target(engine, p), find_subsystem(engine, p)
-    if any(name in p and not engine.keyring.knows(p[name]) for name in ("dhchap_key", "dhchap_ctrlr_key")):
-        invalid()  # a key that nobody named is the caller's mistake, as in SPDK
-    if any(name in p for name in ("psk", "dhchap_key", "dhchap_ctrlr_key")):
+    keys = find_keys(engine, p)
+    if keys is None:
+        invalid()
+    if "psk" in p:
         internal()
     try:
-        target.add_host(subsystem, p["host"])
+        target.add_host(subsystem, p["host"], keys)
     except TargetError as problem:
         internal(cause=problem)
+    return True
+
+
+@method("nvmf_subsystem_set_keys", RUNTIME, NQN, HOST, TGT, *KEYS)
+async def nvmf_subsystem_set_keys(engine: Engine, p: Params) -> object:
+    """Give an allowed host other keys, or take those that are not named; who is connected stays so."""
+    target, subsystem = find_target(engine, p, "Invalid parameters"), find_subsystem(engine, p, "Invalid parameters")
+    keys = find_keys(engine, p)
+    if keys is None:
+        invalid()
+    try:
+        target.set_keys(subsystem, p["host"], keys)
+    except TargetError as problem:
+        raise RpcFault(-errno.EINVAL, os.strerror(errno.EINVAL)) from problem
     return True
 
 

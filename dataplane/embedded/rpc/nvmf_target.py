@@ -16,7 +16,9 @@ from dataplane.embedded.nvmf.subsystem import TargetError
 from dataplane.embedded.nvmf.target import Referral
 from dataplane.embedded.rpc.nvmf_common import ADDRESS_FIELDS, TGT, find_target, internal, invalid, to_address
 from dataplane.embedded.rpc.registry import INVALID_PARAMS, RUNTIME, STARTUP, Param, Params, RpcFault, method
+from dataplane.nvme.dhchap import Digest
 from dataplane.nvme.fabrics import DISCOVERY_NQN
+from dataplane.nvme.ffdhe import DhGroup
 
 if TYPE_CHECKING:
     from dataplane.embedded.engine import Engine
@@ -53,8 +55,8 @@ def _discovery_filter(text: str) -> frozenset[str]:
     ),
     Param("poll_groups_mask", "string"),
     Param("discovery_filter", "string"),
-    Param("dhchap_digests", "array", item="string"),
-    Param("dhchap_dhgroups", "array", item="string"),
+    Param("dhchap_digests", "array", item="enum", values=tuple(item.label for item in Digest), max_items=32),
+    Param("dhchap_dhgroups", "array", item="enum", values=tuple(item.label for item in DhGroup), max_items=32),
     Param("dup_host_policy", "enum", values=("allow", "restrict_per_listener")),
 )  # fmt: skip
 async def nvmf_set_config(engine: Engine, p: Params) -> object:
@@ -65,10 +67,8 @@ async def nvmf_set_config(engine: Engine, p: Params) -> object:
         settings.discovery_filter = chosen
     if "admin_cmd_passthru" in p:
         settings.admin_cmd_passthru = dict(p["admin_cmd_passthru"])
-    if "dhchap_digests" in p:
-        settings.dhchap_digests = tuple(p["dhchap_digests"])
-    if "dhchap_dhgroups" in p:
-        settings.dhchap_dhgroups = tuple(p["dhchap_dhgroups"])
+    names = p.get("dhchap_digests"), p.get("dhchap_dhgroups")
+    settings.authentication = settings.authentication.with_names(*names)
     settings.dup_host_policy = p.get("dup_host_policy", settings.dup_host_policy)
     return True
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +17,9 @@ from controlplane.domain.state import State
 from controlplane.planner.plan import Consent
 from controlplane.reconcile.apply import Progress
 from dataplane.embedded.initiator.connection import TransportLost
-from dataplane.embedded.initiator.host import Host
+from dataplane.embedded.initiator.host import Host, HostOptions
 from dataplane.launch import EngineKind
+from dataplane.nvme.dhchap import Secret
 from dataplane.nvme.status import NvmeError
 from dataplane.rpc.methods import nvmf
 from dataplane.rpc.session import Session
@@ -32,18 +31,18 @@ def block(seed: str, offset: int) -> bytes:
     return hashlib.shake_128(f"{seed}/{offset}".encode()).digest(STEP)
 
 
-async def fill(lab: SmallLab, state: State, name: str, seed: str) -> None:
+async def fill(lab: SmallLab, state: State, name: str, seed: str, options: HostOptions | None = None) -> None:
     async with Host(HOSTS["h1"], host_id(HOSTS["h1"])) as host:
-        connection = await host.connect(lab.nqn, lab.paths)
+        connection = await host.connect(lab.nqn, lab.paths, options)
         namespace = connection.namespace(state.volumes[name].nsid)
         for offset in range(0, state.volumes[name].provisioned_bytes, STEP):
             await namespace.write(offset // namespace.block_size, block(seed, offset))
         await namespace.flush()
 
 
-async def contents(lab: SmallLab, state: State, name: str) -> list[bytes]:
+async def contents(lab: SmallLab, state: State, name: str, options: HostOptions | None = None) -> list[bytes]:
     async with Host(HOSTS["h1"], host_id(HOSTS["h1"])) as host:
-        connection = await host.connect(lab.nqn, lab.paths)
+        connection = await host.connect(lab.nqn, lab.paths, options)
         namespace = connection.namespace(state.volumes[name].nsid)
         size = namespace.block_size
         return [
@@ -225,36 +224,32 @@ def test_a_drive_with_foreign_data_is_not_overwritten(lab: SmallLab, offset: int
         assert reconciler.apply(Consent(names=frozenset({"d0"}))).changed
 
 
-def dhchap_secret(path: Path) -> None:
-    """A DH-HMAC-CHAP secret file, as `nvme gen-dhchap-key` writes it (TP 8006: base64 of key and CRC-32)."""
-    key = hashlib.sha256(b"test").digest()
-    body = base64.b64encode(key + zlib.crc32(key).to_bytes(4, "little")).decode()
-    path.touch(mode=0o600)
-    path.write_text(f"DHHC-1:00:{body}:")
-
-
 def test_a_host_with_a_secret(lab: SmallLab) -> None:
-    secret = lab.folder / "h1.secret"
-    dhchap_secret(secret)
-    hosts = (replace(lab.array.hosts[0], secret_file=str(secret)), lab.array.hosts[1])
+    secret, file = Secret(hashlib.sha256(b"test").digest()), lab.folder / "h1.secret"
+    file.touch(mode=0o600)
+    file.write_text(secret.text())
+    hosts = (replace(lab.array.hosts[0], secret_file=str(file)), lab.array.hosts[1])
     with lab.reconciler(replace(lab.array, hosts=hosts)) as reconciler:
-        if lab.kind == "embedded":
-            with pytest.raises(Refused) as caught:
-                reconciler.apply()
-            assert caught.value.code == "PLAN-018"
-            return
         state = reconciler.apply().state
         assert not reconciler.apply().changed
-        with pytest.raises((TransportLost, NvmeError)):
-            # Our own host has no secret to show.
-            asyncio.run(contents(lab, state, "wide"))
+        knows = HostOptions(secret=secret)
+        asyncio.run(fill(lab, state, "wide", "kept", knows))
+        assert asyncio.run(contents(lab, state, "wide", knows)) == expected(state, "wide", "kept")
+        wrong = Secret(hashlib.sha256(b"wrong").digest())
+        for stranger in (
+            HostOptions(),
+            HostOptions(secret=wrong),
+            HostOptions(secret=secret, controller_secret=wrong),
+        ):
+            with pytest.raises((TransportLost, NvmeError)):
+                asyncio.run(contents(lab, state, "wide", stranger))
         _view, proposal = reconciler.propose()
         assert not proposal.plan
     assert "DHHC" not in "".join(path.read_text() for path in (lab.folder / "state").glob("*.json*"))
     with lab.reconciler() as reconciler:
         assert reconciler.apply().changed
         assert not reconciler.apply().changed
-        assert asyncio.run(contents(lab, state, "wide"))
+        assert asyncio.run(contents(lab, state, "wide")) == expected(state, "wide", "kept")
 
 
 def test_a_node_whose_old_engine_still_runs_is_not_replaced(lab: SmallLab) -> None:

@@ -133,7 +133,7 @@ def test_a_compare_and_write_says_which_half_failed() -> None:
 
 @pytest.mark.parametrize(("source", "to"), [(0, 3), (3, 0), (5, 5), (0, 4000), (2048, 1)])
 def test_a_copy_onto_itself_is_a_move(source: int, to: int) -> None:
-    """In pieces of a MiB, in the order that overwrites nothing that is still to be read."""
+    """In pieces, in the order that overwrites nothing that is still to be read."""
 
     async def story() -> None:
         device = MallocBdev(MemoryOptions(name="m", num_blocks=8192, block_size=512))
