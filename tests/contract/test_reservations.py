@@ -96,13 +96,6 @@ def play(port: int, story: Story) -> None:
     asyncio.run(whole())
 
 
-async def event(party: Party) -> logs.AsyncEvent:
-    """The next event that the host is told."""
-    while not party.events:
-        await asyncio.sleep(0.001)
-    return party.events.pop(0)
-
-
 async def keys(party: Party) -> dict[int, bool]:
     """Key of each registrant and whether it is shown as the holder."""
     return {row.key: row.holder for row in (await party.report()).registrants}
@@ -110,7 +103,7 @@ async def keys(party: Party) -> dict[int, bool]:
 
 async def told(party: Party, kind: NotificationType) -> None:
     """The host gets the event and finds one notification of that kind."""
-    assert await event(party) == reservations.LOG_AVAILABLE
+    assert await party.events.get() == reservations.LOG_AVAILABLE
     (page,) = await party.page()
     assert (page.kind, page.available, page.nsid) == (kind, 0, 1)
 
@@ -248,7 +241,7 @@ def test_a_registrant_preempts_the_holder(served: Any, rtype: int, action: Acqui
         await told(a, NotificationType.REGISTRATION_PREEMPTED)
         if rtype < 5:
             await told(c, NotificationType.RESERVATION_RELEASED)
-        assert not b.events
+        assert b.events.empty()
 
     play(port, story)
 
@@ -314,8 +307,8 @@ def test_release_and_clear_are_told(served: Any) -> None:
         await told(a, NotificationType.RESERVATION_PREEMPTED)
         report = await c.report()
         assert (report.rtype, report.registrants) == (0, ())
-        assert not b.events
-        assert not c.events
+        assert b.events.empty()
+        assert c.events.empty()
 
     play(port, story)
 
@@ -328,7 +321,7 @@ def test_notifications_wait_and_can_be_masked(served: Any) -> None:
         assert [await a.register(A), await b.register(B)] == [OK, OK]
         for _ in range(3):
             assert await a.acquire(A, 3) == await a.release(A, 3) == OK
-        assert await event(b) == reservations.LOG_AVAILABLE
+        assert await b.events.get() == reservations.LOG_AVAILABLE
         first, second = await b.page(2, retain=True)
         assert [(page.count, page.available) for page in (first, second)] == [(1, 0), (2, 1)]
         assert [page.count for page in await b.page(2)] == [3, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import uuid
 
@@ -9,6 +10,7 @@ from dataplane.embedded.initiator.association import Association, AssociationOpt
 from dataplane.embedded.initiator.connection import Endpoint
 from dataplane.nvme import commands, reservations
 from dataplane.nvme.commands import Command, Feature, LogId
+from dataplane.nvme.logs import AsyncEvent
 from dataplane.nvme.reservations import (
     AcquireAction,
     Notification,
@@ -41,8 +43,10 @@ class Party:
     def __init__(self, hostid: uuid.UUID, association: Association) -> None:
         self.hostid = hostid
         self.association = association
-        self.events = list(association.unheard)
-        association.on_event = lambda _, event: self.events.append(event)
+        self.events: asyncio.Queue[AsyncEvent] = asyncio.Queue()
+        for event in association.unheard:
+            self.events.put_nowait(event)
+        association.on_event = lambda _, event: self.events.put_nowait(event)
 
     @classmethod
     async def connect(cls, name: str, nqn: str, port: int) -> Party:
