@@ -30,6 +30,11 @@ ORDINARY: Final = (
     r"SGI XFS with .*",
 )
 """A connection that is made, used and ended."""
+WAITING: Final = (
+    r"block nvme\d+n\d+: no usable path - requeuing I/O",
+    r"nvme_ns_head_submit_bio: \d+ callbacks suppressed",  # the line above, too often
+)
+"""No path is accessible: I/O is kept until one is."""
 LOSS: Final = (
     r"nvme nvme\d+: starting error recovery",
     r"nvme nvme\d+: Reconnecting in \d+ seconds\.\.\.",
@@ -43,7 +48,8 @@ LOSS: Final = (
     r"nvme nvme\d+: failed to connect queue: \d+ ret=-?\d+",
     r"nvme nvme\d+: (Property|Reading) .* failed.*",
     r"nvme nvme\d+: queue_size \d+ > ctrl .*",
-    r"block nvme\d+n\d+: no usable path - requeuing I/O",
+    r"nvme nvme\d+: long keepalive RTT \(\d+ ms\)",
+    *WAITING,
 )
 """A path that goes away and comes back, and nothing worse: above all no I/O error."""
 

@@ -13,7 +13,7 @@ from typing import Any
 import fio
 import pytest
 from fio import Job, looping
-from kernel_log import LOSS, watched
+from kernel_log import LOSS, WAITING, watched
 from relay import Relay
 
 from cli.demo.linux_host import Connect, LinuxHost, Namespace
@@ -168,7 +168,7 @@ def test_without_any_listener_the_io_waits(linux: LinuxHost, nodes: Any, hosts: 
 def test_inaccessible_everywhere_and_back(linux: LinuxHost, nodes: Any, hosts: Any) -> None:
     """No connection ends; what the engines refuse is kept, and sent again when a path is accessible."""
     a, b = nodes.a, nodes.b
-    with watched(linux, r"block nvme\d+n\d+: no usable path - requeuing I/O"):
+    with watched(linux, *WAITING):
         connect(linux, nodes, hosts, a.port, b.port)
         device = both(linux, nodes, {a.port: "optimized", b.port: "inaccessible"}).device
         with looping(linux, PASS, device) as loop:
