@@ -105,7 +105,7 @@ def test_identify_finds_nothing_wrong(served: Served) -> None:
 @pytest.mark.parametrize(
     ("workload", "depth", "size"),
     MATRIX if os.environ.get(WHOLE) else FEW,
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_perf_meets_no_error(served: Served, workload: str, depth: int, size: int) -> None:
     words = ["-q", depth, "-o", size, "-w", workload, "-t", 1, "-r", served.volume]
@@ -131,7 +131,7 @@ def bdevperf(folder: Path, paths: list[dict[str, Any]], *words: object) -> list[
     options = {"bdev_retry_count": -1, "ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1}
     config = [{"method": "bdev_nvme_set_options", "params": options}]
     config += [{"method": "bdev_nvme_attach_controller", "params": path} for path in paths]
-    config += [{"method": "bdev_wait_for_examine", "params": {}}]
+    config += [{"method": "bdev_wait_for_examine"}]
     file = folder / "bdevperf.json"
     file.write_text(json.dumps({"subsystems": [{"subsystem": "bdev", "config": config}]}), encoding="utf-8")
     common = [program("bdevperf"), "-m", "0x2", "--disable-cpumask-locks", *NO_HUGE, "-r", folder / "bdevperf.sock"]
@@ -277,7 +277,7 @@ def wait_for_writes(node: Node, count: int) -> None:
     with Session(node.process.socket, schema=None) as session:
 
         def writes() -> int:
-            reply = session.run(raw_call("bdev_get_iostat", {"name": "v"}))
+            reply = session.run(raw_call("bdev_get_iostat", {"names": ["v"]}))
             return int(reply["bdevs"][0]["num_write_ops"])
 
         wanted = writes() + count

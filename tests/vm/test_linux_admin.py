@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import fio
@@ -11,7 +12,7 @@ import pytest
 from fio import Job
 from kernel_log import WAITING, watched
 
-from cli.demo.linux_host import Connect, GuestError, LinuxHost, Namespace
+from cli.demo.linux_host import Connect, LinuxHost, Namespace
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
@@ -23,10 +24,12 @@ KEYS = ("0x1111", "0x2222")
 # among them.
 EFFECTS = r"nvme nvme\d+: (IO|Admin) command:[0-9a-f]{2} has unusual effects:[0-9a-f]{8}"
 
+CONFLICT = r"(reservation conflict error|critical nexus error), dev nvme\d+n\d+, sector 0 op 0x1:\(WRITE\) .*"
+
 READ_OUTS = (
     "id-ctrl {c} -H", "id-ns {n} -H", "ns-descs {n}", "list-ns {c}", "nvm-id-ctrl {c}", "smart-log {c}",
     "error-log {c}", "effects-log {c} -H", "changed-ns-list-log {c}", "fw-log {c}", "ana-log {c}",
-    "supported-log-pages {c}", "list", "list-subsys", "show-regs {c}", "ns-rescan {c}", "flush {n}",
+    "supported-log-pages {c}", "list", "list-subsys", "ns-rescan {c}", "flush {n}",
 )  # fmt: skip
 FEATURES = (0x01, 0x02, 0x04, 0x05, 0x06, 0x07, 0x08, 0x09, 0x0A, 0x0B, 0x0F, 0x16)
 
@@ -100,8 +103,7 @@ def test_a_namespace_appears_and_goes_while_connected(
             linux.check(f"dd if=/dev/zero of={seen.device} bs=64k count=16 oflag=direct 2>/dev/null")
             for node in (nodes.a, nodes.b):
                 node.call("nvmf_subsystem_remove_ns", nqn=nodes.nqn, nsid=EXTRA_NSID)
-            left = (volume.name,)
-            linux.wait_until("the end of the namespace", lambda: linux.block_devices() == left)
+            linux.wait_until("the end of the namespace", lambda: linux.block_devices() == (volume.name,))
         linux.check(f"nvme changed-ns-list-log {controller(volume)}")
 
 
@@ -126,35 +128,48 @@ def test_a_namespace_that_grows_is_larger_at_the_host(
         linux.wait_until("the end of the namespace", lambda: linux.block_devices() == (volume.name,))
 
 
+def offers_reservations(linux: LinuxHost, namespace: Namespace) -> bool:
+    identity = json.loads(linux.check(f"nvme id-ctrl {controller(namespace)} -o json"))
+    return bool(identity["oncs"] & RESERVATIONS)
+
+
+@contextmanager
+def as_host(linux: LinuxHost, nodes: Any, host: Any) -> Iterator[Namespace]:
+    """The volume, connected by this host alone: what it registered stays when it goes."""
+    linux.connect(Connect(nqn=nodes.nqn, port=nodes.a.port, hostnqn=host.nqn, hostid=host.uuid))
+    try:
+        yield linux.namespace(nodes.nqn, 1)
+    finally:
+        linux.disconnect(nodes.nqn)
+
+
+def report(linux: LinuxHost, device: str) -> Any:
+    return json.loads(linux.check(f"nvme resv-report {device} --eds -o json"))
+
+
 def test_two_hosts_contend_for_a_reservation(linux: LinuxHost, nodes: Any, hosts: Any) -> None:
-    """Both hosts are this guest: their names differ, so the kernel keeps them apart."""
-    devices = []
-    for host in (hosts.first, hosts.second):
-        linux.connect(Connect(nqn=nodes.nqn, port=nodes.a.port, hostnqn=host.nqn, hostid=host.uuid))
-        subsystem = linux.wait_until("the controller", lambda: linux.subsystem(nodes.nqn))
-        (name,) = [each.name for each in subsystem.controllers if each.hostnqn == host.nqn]
-        devices.append(f"/dev/{name}")
-    oncs = json.loads(linux.check(f"nvme id-ctrl {devices[0]} -o json"))["oncs"]
-    assert oncs & RESERVATIONS, "the engine does not offer reservations"
-    first, second = (f"{device} -n 1" for device in devices)
-    with watched(linux, EFFECTS):
-        for device, key in zip((first, second), KEYS, strict=True):
-            linux.check(f"nvme resv-register {device} --nrkey={key} --rrega=0")
-        linux.check(f"nvme resv-acquire {first} --crkey={KEYS[0]} --rtype=1 --racqa=0")
-        with pytest.raises(GuestError):
-            linux.check(f"nvme resv-acquire {second} --crkey={KEYS[1]} --rtype=1 --racqa=0")
-        report = json.loads(linux.check(f"nvme resv-report {first} --eds -o json"))
-        assert (report["rtype"], report["regctl"]) == (1, 2)
-        linux.check(
-            f"nvme resv-acquire {second} --crkey={KEYS[1]} --prkey={KEYS[0]} --rtype=1 --racqa=1"
-        )  # fmt: skip
-        report = json.loads(linux.check(f"nvme resv-report {second} --eds -o json"))
-        (left,) = report["regctlext"]
-        assert (left["rkey"], left["rcsts"]) == (int(KEYS[1], 16), 1)
-        linux.check(f"nvme resv-release {second} --crkey={KEYS[1]} --rtype=1 --rrela=0")
-        linux.check(f"nvme resv-register {second} --crkey={KEYS[1]} --rrega=1")
-        report = json.loads(linux.check(f"nvme resv-report {first} --eds -o json"))
-        assert (report["rtype"], report["regctl"]) == (0, 0)
+    """Through the real nvme-cli: register, acquire, a conflict, preempt, release, unregister."""
+    with watched(linux, EFFECTS, CONFLICT):
+        with as_host(linux, nodes, hosts.first) as namespace:
+            assert offers_reservations(linux, namespace), "the engine does not offer reservations"
+            linux.check(f"nvme resv-register {namespace.device} --nrkey={KEYS[0]} --rrega=0")
+            linux.check(f"nvme resv-acquire {namespace.device} --crkey={KEYS[0]} --rtype=1 --racqa=0")
+        with as_host(linux, nodes, hosts.second) as namespace:
+            device = namespace.device
+            linux.check(f"nvme resv-register {device} --nrkey={KEYS[1]} --rrega=0")
+            assert (report(linux, device)["rtype"], report(linux, device)["regctl"]) == (1, 2)
+            refused = linux.run(f"nvme resv-acquire {device} --crkey={KEYS[1]} --rtype=1 --racqa=0")
+            assert "Conflict" in refused.err + refused.out
+            write = f"dd if=/dev/zero of={device} bs=4k count=1 oflag=direct"
+            assert linux.run(write).rc != 0
+            linux.check(f"dd if={device} of=/dev/null bs=4k count=1 iflag=direct")
+            linux.check(f"nvme resv-acquire {device} --crkey={KEYS[1]} --prkey={KEYS[0]} --rtype=1 --racqa=1")
+            linux.check(write)
+            (left,) = report(linux, device)["regctlext"]
+            assert (left["rkey"], left["rcsts"]) == (int(KEYS[1], 16), 1)
+            linux.check(f"nvme resv-release {device} --crkey={KEYS[1]} --rtype=1 --rrela=0")
+            linux.check(f"nvme resv-register {device} --crkey={KEYS[1]} --rrega=1")
+            assert (report(linux, device)["rtype"], report(linux, device)["regctl"]) == (0, 0)
 
 
 @pytest.mark.usefixtures("workloads")
