@@ -2,7 +2,7 @@
 
 Why: hosts treat a target by what Identify says, so every value is SPDK's (v26.05 lib/nvmf/ctrlr.c,
 ctrlr_bdev.c), vendor identifiers included: the engines must look alike to a host.  This module must never
-promise a command that ``io`` does not run: no compare, no fused commands, no copy, no reservations.
+promise a command that ``io`` does not run: no compare, no fused commands, no copy.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def identify(controller: Controller, command: Command) -> bytes:
             namespace = _namespace(controller, command.nsid)
             if namespace is None:
                 return bytes(layout.IDENTIFY_SIZE)
-            return layout.IndependentNamespace(nmic=1, anagrpid=namespace.anagrpid, nstat=1).pack()
+            return layout.IndependentNamespace(
+                nmic=1, rescap=namespace.reserved.rescap, anagrpid=namespace.anagrpid, nstat=1
+            ).pack()
         case Cns.COMMAND_SETS:
             if command.cdw10 >> 16 not in (0xFFFF, controller.cntlid):
                 raise NvmeError(Status.INVALID_FIELD)
@@ -98,7 +100,7 @@ def optional_commands(controller: Controller) -> int:
         oncs |= layout.ONCS_DATASET_MANAGEMENT
     if all(_can(bdev, "write_zeroes") for bdev in bdevs):
         oncs |= layout.ONCS_WRITE_ZEROES
-    return oncs & controller.options.oncs
+    return (oncs | layout.ONCS_RESERVATIONS) & controller.options.oncs
 
 
 def _can(bdev: Bdev, what: str) -> bool:
@@ -119,7 +121,8 @@ def _namespace_data(controller: Controller, namespace: Namespace) -> layout.Iden
     return layout.IdentifyNamespace(
         nsze=bdev.num_blocks, ncap=bdev.num_blocks, nuse=bdev.num_blocks if reachable else 0,
         nsfeat=0x12,  # atomic write unit and optimal sizes are given
-        nmic=1, nows=min(0xFFFF, controller.options.max_io_size // bdev.block_size - 1),
+        nmic=1, rescap=namespace.reserved.rescap,
+        nows=min(0xFFFF, controller.options.max_io_size // bdev.block_size - 1),
         anagrpid=namespace.anagrpid if reporting else 0, nguid=namespace.nguid, eui64=namespace.eui64,
         lbafs=layout.lba_format(bdev.block_size),
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """I/O commands: from a submission queue entry to a call of a bdev.
 
-Why: here is where ANA states, visibility and pauses meet every single read and write.  This module must never
-touch a bdev of a namespace whose gate is closed, nor one that the host does not see.  Source: SPDK v26.05
-lib/nvmf/ctrlr.c (nvmf_ctrlr_process_io_cmd), ctrlr_bdev.c.
+Why: here is where ANA states, visibility, reservations and pauses meet every single read and write.  This
+module must never touch a bdev of a namespace whose gate is closed, nor one that the host does not see.
+Source: SPDK v26.05 lib/nvmf/ctrlr.c (nvmf_ctrlr_process_io_cmd), ctrlr_bdev.c.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from dataplane.nvme.commands import Command, IoOp, parse_ranges
 from dataplane.nvme.layout import Raw
 from dataplane.nvme.logs import AnaState
+from dataplane.nvme.reservations import COMMANDS as RESERVATION_COMMANDS
 from dataplane.nvme.status import NvmeError, Status
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ async def execute(queue: TcpQueue, controller: Controller, command: Command, dat
     if gate.closed:
         await queue.parked(gate.wait_open())
     gate.inside += 1
+    passage = None
     try:
         if not controller.enabled:
             raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
@@ -48,10 +50,15 @@ async def execute(queue: TcpQueue, controller: Controller, command: Command, dat
         state = controller.ana_state(namespace.anagrpid)
         if state > AnaState.NON_OPTIMIZED:
             raise NvmeError(_PATH_STATUS[state])
+        passage = namespace.reserved.admit(controller.hostid, command)
         if command.flags & 3:
             raise NvmeError(Status.INVALID_FIELD, dnr=True)  # no fused commands
+        if command.opcode in RESERVATION_COMMANDS:
+            return await namespace.reserved.execute(controller, command, data)
         return await _run(namespace.bdev, command, data)
     finally:
+        if passage is not None:
+            passage.leave()
         gate.leave()
 
 

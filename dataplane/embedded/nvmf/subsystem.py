@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from dataplane.embedded.nvmf.gate import Gate
 from dataplane.embedded.nvmf.options import Address
+from dataplane.embedded.nvmf.reserved import Reserved
 from dataplane.nvme.fabrics import CNTLID_MAX
 from dataplane.nvme.logs import AnaState
 
@@ -43,8 +44,8 @@ class Namespace:
     eui64: bytes
     uuid: bytes
     anagrpid: int
+    reserved: Reserved
     always_visible: bool = True
-    ptpl_file: str | None = None
     hosts: dict[str, None] = field(default_factory=dict)
 
 

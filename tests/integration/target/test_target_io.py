@@ -99,7 +99,7 @@ def test_zeroes_and_deallocation(lab: Any) -> None:
         (commands.write_zeroes(1, 0, 1, deallocate=True), b"", Status.INVALID_FIELD),
         (*commands.deallocate(1, [(4000, 97)]), Status.LBA_OUT_OF_RANGE),
         (Command(IoOp.VERIFY, nsid=1), b"", Status.INVALID_OPCODE),
-        (Command(IoOp.RESERVATION_REPORT, nsid=1), b"", Status.INVALID_OPCODE),
+        (Command(IoOp.RESERVATION_REPORT, nsid=1), b"", Status.INVALID_FIELD),
         (commands.read(1, 0, 1, 512)._replace(flags=0x41), b"", Status.INVALID_FIELD),
     ],
 )
