@@ -47,6 +47,9 @@ from dataplane.nvme.pdu import (
 _WITH_DATA = frozenset({PduType.CAPSULE_CMD, PduType.H2C_DATA, PduType.C2H_DATA})
 _PLAIN = frozenset({PduType.IC_REQ, PduType.IC_RESP, PduType.H2C_TERM, PduType.C2H_TERM})
 _SMALLEST_READ = 4096
+_CAPSULE_CMD = int(PduType.CAPSULE_CMD)
+_CAPSULE_CMD_SIZE = HEADER_SIZE[PduType.CAPSULE_CMD]
+_BARE_COMMAND = (_CAPSULE_CMD, 0, _CAPSULE_CMD_SIZE)
 
 
 class PduError(Exception):
@@ -137,6 +140,9 @@ class PduReader:
     def _check_start(self) -> int:
         """Judge the common header; the length of the whole PDU."""
         raw_type, flags, hlen, pdo, plen = COMMON.unpack_from(self._view, self._start)
+        bare = plen == hlen and (raw_type, flags, hlen) == _BARE_COMMAND
+        if bare and not self.digests.header and _CAPSULE_CMD in self.receives:
+            return _CAPSULE_CMD_SIZE  # what every read begins with needs no further look
         if raw_type not in self.receives:
             raise self._fail(FatalError.INVALID_HEADER, 0, f"PDU type {raw_type:02X}h not expected here")
         kind = PduType(raw_type)
@@ -169,6 +175,8 @@ class PduReader:
         """The PDU at ``_start``, which is complete."""
         view, start, plen = self._view, self._start, self._need
         kind, flags, hlen, pdo, _ = COMMON.unpack_from(view, start)
+        if not flags and plen == hlen and kind == _CAPSULE_CMD:
+            return CapsuleCmd(Command.parse(view, start + 8))
         if flags & FLAG_HDGST:
             end = start + hlen
             if digest(view[start:end]) != view[end : end + DIGEST_SIZE]:

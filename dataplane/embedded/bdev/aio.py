@@ -168,6 +168,11 @@ class AioBdev(Bdev):
         """The page cache is one."""
         return True
 
+    @property
+    def prompt(self) -> bool:
+        """The page cache answers at once; a rate limit does not."""
+        return self.limits is None
+
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """Read at once; a short read means that the file shrank under us."""
         length = blocks * self.block_size

@@ -71,6 +71,11 @@ class Bdev(ABC):
         return False
 
     @property
+    def prompt(self) -> bool:
+        """Whether reads and writes are expected to end without waiting, so that no task has to be made for them."""
+        return False
+
+    @property
     def stats(self) -> IoStat:
         """Counters since registration or the last reset; made at the first use."""
         if self._stats is None:

@@ -76,6 +76,11 @@ class MallocBdev(Bdev):
         """SPDK says so of its malloc bdev too, so that flush is offered."""
         return True
 
+    @property
+    def prompt(self) -> bool:
+        """Memory never waits; a rate limit does."""
+        return self.limits is None
+
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """A copy: later writes do not change it."""
         start = lba * self.block_size
@@ -84,7 +89,7 @@ class MallocBdev(Bdev):
     async def do_write(self, lba: int, data: Buffer) -> None:
         """Copy into memory."""
         start = lba * self.block_size
-        self._memory[start : start + len(data)] = bytes(data)
+        self._memory[start : start + len(data)] = data
 
     async def do_write_zeroes(self, lba: int, blocks: int) -> None:
         """Give whole pages back, which then read zeroes, and clear the rest."""
@@ -129,6 +134,11 @@ class NullBdev(Bdev):
         options.check()
         super().__init__(options.name, options.block_size, options.num_blocks, options.uuid)
         self.options = options
+
+    @property
+    def prompt(self) -> bool:
+        """There is nothing to wait for but a rate limit."""
+        return self.limits is None
 
     async def do_read(self, lba: int, blocks: int) -> Buffer:  # noqa: ARG002 - every block is the same
         """Zeroes."""

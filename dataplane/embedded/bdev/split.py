@@ -50,6 +50,11 @@ class SplitPart(Bdev):
         """As the base."""
         return self.base.write_cache
 
+    @property
+    def prompt(self) -> bool:
+        """As the base, under its own limit and that of the base."""
+        return self.limits is None and self.base.prompt
+
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """From the base."""
         return await self.base.read(self.offset_blocks + lba, blocks)
