@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.target import resident_bytes
 from controlplane.domain.desired import (
     Array,
     Drive,
@@ -41,6 +42,7 @@ PORTS = {"shelf": 47430, "a": 47420, "b": 47421}
 HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:6d0f5a5c-0000-4000-8000-000000000001"
 
 Figures = dict[str, float]
+Report = dict[str, dict[str, tuple[float, ...]]]
 
 
 def bench_array(folder: Path, slices: int) -> Array:
@@ -78,14 +80,6 @@ def timed(job: Callable[[], Any]) -> float:
     start = time.perf_counter()
     job()
     return time.perf_counter() - start
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process, from /proc."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def one_run(kind: EngineKind, slices: int) -> Figures:
@@ -137,12 +131,17 @@ def _requests(session: Session) -> Figures:
     }
 
 
-def measure(kinds: Sequence[EngineKind], *, rounds: int, slices: int) -> dict[str, dict[str, tuple[float, ...]]]:
+def measure(kinds: Sequence[EngineKind], *, rounds: int, slices: int) -> Report:
     """(minimum, median, maximum) of every figure, per engine; the engines take turns."""
+    return in_turns(kinds, rounds, lambda kind: one_run(kind, slices))
+
+
+def in_turns(kinds: Sequence[EngineKind], rounds: int, one: Callable[[EngineKind], Figures]) -> Report:
+    """Run ``one`` so many times on each engine, in turns; (minimum, median, maximum) of every figure."""
     runs: dict[str, list[Figures]] = {kind: [] for kind in kinds}
     for _ in range(rounds):
         for kind in kinds:
-            runs[kind].append(one_run(kind, slices))
+            runs[kind].append(one(kind))
     return {
         kind: {
             name: (
@@ -154,3 +153,12 @@ def measure(kinds: Sequence[EngineKind], *, rounds: int, slices: int) -> dict[st
         }
         for kind, each in runs.items()
     }
+
+
+def table(report: Report) -> str:
+    """The report for people."""
+    lines = [f"{'median (minimum - maximum)':50}" + "".join(f"{kind:>34}" for kind in report)]
+    for name in dict.fromkeys(name for figures in report.values() for name in figures):
+        cells = ("{1:.3f} ({0:.3f} - {2:.3f})".format(*figures[name]) for figures in report.values())
+        lines.append(f"{name:50}" + "".join(f"{cell:>34}" for cell in cells))
+    return "\n".join(lines) + "\n"

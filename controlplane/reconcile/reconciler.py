@@ -7,7 +7,7 @@ each round is a whole plan.  The last round is always an observation that finds 
 from __future__ import annotations
 
 import uuid as uuidlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,18 +64,18 @@ class Applied:
 class Reconciler:
     """The array behind its nodes' engines and its state folder.  Use it as a context manager."""
 
-    def __init__(self, array: Array, store: Store, journal: Journal) -> None:
+    def __init__(self, array: Array, store: Store, journal: Journal, connect: Callable[..., Session] = Session) -> None:
         self.array = array
         self._store = store
         self._journal = journal
         self._sessions: dict[str, Session] = {
-            node.name: Session(engine_address(node.rpc), node=node.name) for node in array.nodes
+            node.name: connect(engine_address(node.rpc), node=node.name) for node in array.nodes
         }
 
     @classmethod
-    def in_folder(cls, array: Array, folder: Path) -> Self:
-        """With the state kept as files in ``folder``."""
-        return cls(array, FileStore(folder, [node.name for node in array.nodes]), Journal(folder))
+    def in_folder(cls, array: Array, folder: Path, connect: Callable[..., Session] = Session) -> Self:
+        """With the state kept as files in ``folder``; ``connect`` makes the sessions with the nodes."""
+        return cls(array, FileStore(folder, [node.name for node in array.nodes]), Journal(folder), connect)
 
     def __enter__(self) -> Self:
         return self

@@ -2,8 +2,8 @@
 
 Why: on a laptop a file stands in for a drive.  Reads and writes are done at once in the loop, through the page
 cache; only synchronisation leaves the loop's thread.  (Reads that the cache does not hold were tried in threads: half
-the rate and three times the processor time of waiting for a drive that answers within 50 us.)  This module must never answer a flush that the medium
-did not confirm, nor leave anything but zeroes where zeroes were asked for.
+the rate and three times the processor time of waiting for a drive that answers within 50 us.)  This module must never
+answer a flush that the medium did not confirm, nor leave anything but zeroes where zeroes were asked for.
 
 Invariants: after a failed synchronisation every later one fails too, since Linux drops the pages it could not
 write and would report the next fsync as good; a hole is only punched where it is known to read zeroes.
