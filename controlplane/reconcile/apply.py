@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, groupby
 from typing import Any
 
@@ -22,6 +23,7 @@ from controlplane.planner.allocate import DriveFacts
 from controlplane.planner.steps import Phase, Plan, Stage, Step
 from controlplane.reconcile import calls
 from controlplane.reconcile.journal import Journal
+from controlplane.reconcile.together import together
 from controlplane.store.base import Store
 from dataplane.rpc.session import Session
 
@@ -92,16 +94,18 @@ class Applier:
         return state
 
     def _plain(self, stage: Stage, state: State) -> None:
-        for name, session in self._sessions.items():
-            mine = [step for step in stage.steps if step.node == name]
-            for step in mine:
-                _check_precondition(step, state)
-            batch = list(chain.from_iterable(calls.calls_for(step) for step in mine))
-            if not batch:
-                continue
-            for reply in session.pipeline(batch, deadline_s=STEP_DEADLINE_S):
-                if isinstance(reply, Ws7000Error):
-                    raise reply
+        for step in stage.steps:
+            _check_precondition(step, state)
+        batches = {
+            name: batch
+            for name in self._sessions
+            if (batch := list(chain.from_iterable(calls.calls_for(x) for x in stage.steps if x.node == name)))
+        }
+        jobs = {
+            name: partial(self._sessions[name].run_all, batch, deadline_s=STEP_DEADLINE_S)
+            for name, batch in batches.items()
+        }
+        together(self._sessions, jobs)
 
     def _label(self, steps: list[s.LabelDrive], state: State, facts: Mapping[str, DriveFacts]) -> None:
         for name, session in self._sessions.items():
