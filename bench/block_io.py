@@ -51,7 +51,11 @@ def measure(
 ) -> Report:
     """Every workload whose name contains ``only``, on every engine in turns; (minimum, median, maximum)."""
     perf = hosts.find_perf()
-    report: Report = {"host": perf.name if perf else "bench.load", "rounds": rounds, "run_s": RUN_S, "devices": {}}
+    report: Report = {"host": perf.name if perf else "bench.load", "rounds": rounds, "run_s": RUN_S}
+    report["not measured"] = [
+        what for what, there in (("spdk", "spdk" in kinds), ("spdk_nvme_perf", perf)) if not there
+    ]
+    report["devices"] = {}
     for device in devices:
         found: dict[str, dict[EngineKind, Runs]] = {}
         with ExitStack() as stack:
@@ -98,6 +102,8 @@ def _summary(runs: dict[EngineKind, Runs]) -> dict[str, Any]:
 def table(report: Report) -> str:
     """The report for people."""
     lines = [f"host program: {report['host']}; median (minimum - maximum) of {report['rounds']} runs of {RUN_S} s"]
+    if report["not measured"]:
+        lines.append(f"not measured, since not there or not asked for: {', '.join(report['not measured'])}")
     for device, works in report["devices"].items():
         for name, summary in works.items():
             lines.append(f"{device}: {name}")

@@ -61,10 +61,17 @@ def run_perf(program: Path, target: Target, work: Workload, run_s: int) -> Figur
     done = subprocess.run(  # noqa: S603 - the operator's SPDK
         command, capture_output=True, text=True, timeout=PATIENCE_S + run_s, check=False
     )
-    total = _TOTAL.search(done.stdout)
-    percentiles = {share: float(value) for share, value in _PERCENTILE.findall(done.stdout)}
-    if done.returncode or total is None or len(percentiles) != 2:
+    if done.returncode:
         raise RuntimeError(f"spdk_nvme_perf ended with {done.returncode}: {(done.stderr or done.stdout)[-500:]}")
+    return read_perf(done.stdout)
+
+
+def read_perf(text: str) -> Figures:
+    """What ``spdk_nvme_perf -L`` printed, for one namespace and one core."""
+    total = _TOTAL.search(text)
+    percentiles = {share: float(value) for share, value in _PERCENTILE.findall(text)}
+    if total is None or len(percentiles) != 2:
+        raise RuntimeError(f"spdk_nvme_perf printed no result: {text[-500:]}")
     return Figures(
         iops=float(total[1]),
         bytes_per_s=float(total[2]) * _MIB,

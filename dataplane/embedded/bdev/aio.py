@@ -165,14 +165,14 @@ class AioBdev(Bdev):
         return block_size, size_bytes // block_size
 
     @property
-    def write_cache(self) -> bool:
-        """The page cache is one."""
-        return True
-
-    @property
     def prompt(self) -> bool:
         """The page cache answers at once; a rate limit does not."""
         return self.limits is None
+
+    @property
+    def write_cache(self) -> bool:
+        """The page cache is one."""
+        return True
 
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """Read at once; a short read means that the file shrank under us."""

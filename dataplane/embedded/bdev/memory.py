@@ -72,14 +72,14 @@ class MallocBdev(Bdev):
         self.options = options
 
     @property
-    def write_cache(self) -> bool:
-        """SPDK says so of its malloc bdev too, so that flush is offered."""
-        return True
-
-    @property
     def prompt(self) -> bool:
         """Memory never waits; a rate limit does."""
         return self.limits is None
+
+    @property
+    def write_cache(self) -> bool:
+        """SPDK says so of its malloc bdev too, so that flush is offered."""
+        return True
 
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """A copy: later writes do not change it."""
@@ -135,11 +135,6 @@ class NullBdev(Bdev):
         super().__init__(options.name, options.block_size, options.num_blocks, options.uuid)
         self.options = options
 
-    @property
-    def prompt(self) -> bool:
-        """There is nothing to wait for but a rate limit."""
-        return self.limits is None
-
     async def do_read(self, lba: int, blocks: int) -> Buffer:  # noqa: ARG002 - every block is the same
         """Zeroes."""
         return bytes(blocks * self.block_size)
@@ -153,6 +148,11 @@ class NullBdev(Bdev):
     def supported_io_types(self) -> dict[str, bool]:
         """No flush and no unmap, as in SPDK."""
         return {"read": True, "write": True, "reset": True, "write_zeroes": True}
+
+    @property
+    def prompt(self) -> bool:
+        """There is nothing to wait for but a rate limit."""
+        return self.limits is None
 
     def config(self) -> dict[str, object]:
         """``bdev_null_create``."""

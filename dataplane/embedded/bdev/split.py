@@ -46,14 +46,14 @@ class SplitPart(Bdev):
         self.offset_blocks = offset_blocks
 
     @property
-    def write_cache(self) -> bool:
-        """As the base."""
-        return self.base.write_cache
-
-    @property
     def prompt(self) -> bool:
         """As the base, under its own limit and that of the base."""
         return self.limits is None and self.base.prompt
+
+    @property
+    def write_cache(self) -> bool:
+        """As the base."""
+        return self.base.write_cache
 
     async def do_read(self, lba: int, blocks: int) -> Buffer:
         """From the base."""

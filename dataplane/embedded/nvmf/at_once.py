@@ -18,14 +18,27 @@ from dataplane.nvme.commands import IoOp
 
 if TYPE_CHECKING:
     from dataplane.embedded.nvmf.controller import Controller
+    from dataplane.embedded.nvmf.gate import Budget
     from dataplane.nvme.commands import Command
 
 _OPCODES: Final = frozenset({int(IoOp.READ), int(IoOp.WRITE)})
+_FUA: Final = 1 << 30
 
 
-def possible(controller: Controller, command: Command) -> bool:
-    """Whether nothing is known that the command would have to wait for."""
-    if command.opcode not in _OPCODES or command.flags & 3:
+def begin(
+    controller: Controller, command: Command, work: Coroutine[Any, Any, None], taken: int, budget: Budget
+) -> Coroutine[Any, Any, None] | None:
+    """Run ``work`` if nothing is known that it would have to wait for; what is left to be run as a task, or None.
+
+    ``taken`` bytes of the budget are the command's already.
+    """
+    return start(work) if _possible(controller, command, taken, budget) else work
+
+
+def _possible(controller: Controller, command: Command, taken: int, budget: Budget) -> bool:
+    if command.opcode not in _OPCODES or command.flags & 3 or command.cdw12 & _FUA:
+        return False
+    if not taken and not budget.has(command.length):
         return False
     namespace = controller.namespace(command.nsid)
     return namespace is not None and namespace.bdev.prompt and not controller.subsystem.gate(command.nsid).closed

@@ -1,7 +1,8 @@
 """What is to be sent on a connection, gathered so that many small answers cost one system call.
 
 Why: a completion is 24 bytes, and under load there are many at once.  This module must never hold back what
-nothing else will follow: who sends last calls ``flush``.  Invariant: bytes leave in the order of ``send``.
+nothing else will follow: who sends last calls ``flush``, and what came with the same bytes is answered together
+between ``hold`` and ``release``.  Invariant: bytes leave in the order of ``send``.
 """
 
 from __future__ import annotations
@@ -16,21 +17,34 @@ _JOIN_BELOW = 1 << 15  # copying a smaller piece costs less than one more system
 class Outbox:
     """The pieces that wait for the transport."""
 
-    __slots__ = ("_loop", "_pieces", "_planned", "_transport")
+    __slots__ = ("_loop", "_pieces", "_planned", "_transport", "held")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._pieces: list[Raw] = []
         self._planned = False
+        self.held = False
+
+    def hold(self) -> None:
+        """Gather until ``release``, but for what is large."""
+        self.held = True
+
+    def release(self) -> None:
+        """Nothing more comes for now."""
+        self.held = False
+        self.flush()
 
     def send(self, *pieces: Raw) -> None:
         """Take these along with the next flush."""
         self._pieces += pieces
 
     def plan(self) -> None:
-        """Flush once everything that is ready now has had its turn."""
-        if not self._planned:
+        """Flush once everything that is ready now has had its turn; what is large leaves at once while held."""
+        if self.held:
+            if self._pieces and len(self._pieces[-1]) >= _JOIN_BELOW:
+                self.flush()
+        elif not self._planned:
             self._planned = True
             self._loop.call_soon(self.flush)
 

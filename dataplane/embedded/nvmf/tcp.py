@@ -45,7 +45,6 @@ CONTROL_DATA_MAX = 8192  # in-capsule data of fabrics and admin commands, transp
 HPDA_MAX = 31
 PDU_OVERHEAD = 1024
 WRITE_BUFFER_BYTES = 1 << 20
-FLUSH_ABOVE_BYTES = 1 << 15
 _PLEN_OFFSET = 4
 _SGL_OFFSET = 8 + 24
 _SGL_TYPE_OFFSET = _SGL_OFFSET + 15
@@ -92,7 +91,6 @@ class TcpQueue(asyncio.BufferedProtocol):
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._parked: set[asyncio.Task[object]] = set()
         self._outbox: Outbox | None = None
-        self._reading = False  # inside ``buffer_updated``: answers leave together at its end
         self._answered = 0  # commands that came with the present bytes and have their answer already
         self._paused = False
         self._owed = 0  # bytes of the budget that are given back once the peer has read
@@ -168,7 +166,8 @@ class TcpQueue(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """asyncio: that much was received."""
-        self._reading = True
+        assert self._outbox is not None
+        self._outbox.hold()
         try:
             for pdu in self.reader.advance(nbytes):
                 if type(pdu) is CapsuleCmd:
@@ -182,10 +181,8 @@ class TcpQueue(asyncio.BufferedProtocol):
         except PduError as problem:
             self._terminate(problem)
         finally:
-            self._reading = False
             self._answered = 0
-            if self._outbox is not None:
-                self._outbox.flush()
+            self._outbox.release()
 
     def eof_received(self) -> bool:
         """asyncio: the host is done; nothing more can be asked of it."""
@@ -324,7 +321,8 @@ class TcpQueue(asyncio.BufferedProtocol):
         controller = self.controller
         if controller is not None and self.qid and command.opcode != AdminOp.FABRICS:
             work = self._io(controller, command, data, taken)
-            rest = at_once.start(work) if self._may_end_at_once(controller, command, taken) else work
+            held = not self._paused and self._outbox is not None and self._outbox.held
+            rest = at_once.begin(controller, command, work, taken, self.target.budget) if held else work
             if rest is not None:
                 self._run_task(command, rest)
         elif command.opcode == AdminOp.ASYNC_EVENT and controller is not None:
@@ -332,11 +330,6 @@ class TcpQueue(asyncio.BufferedProtocol):
             self._wait_event(controller, command)
         else:
             self._run_task(command, self._admin(command, data, taken))
-
-    def _may_end_at_once(self, controller: Controller, command: Command, taken: int) -> bool:
-        if not self._reading or self._paused or not at_once.possible(controller, command):
-            return False
-        return bool(taken) or self.target.budget.has(command.length)
 
     def _run_task(self, command: Command, work: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(self._guard(command, work))
@@ -453,11 +446,8 @@ class TcpQueue(asyncio.BufferedProtocol):
         if not done:
             completion = Completion(answer.cdw0, answer.cdw1, self._sq_head, 0, command.cid, status)
             outbox.send(wire.capsule_resp(completion, self._digests))
-        if self._reading:
-            self._answered += 1
-            if command.length >= FLUSH_ABOVE_BYTES:
-                outbox.flush()
-        elif self._commands:
+        self._answered += outbox.held
+        if self._commands or outbox.held:
             outbox.plan()
         else:
             outbox.flush()
