@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.target import resident_bytes
+from bench.target import free_port, resident_bytes
 from controlplane.domain.desired import (
     Array,
     Drive,
@@ -38,7 +38,6 @@ from dataplane.rpc.methods import framework
 from dataplane.rpc.session import Session
 
 DRIVES = 24
-PORTS = {"shelf": 47430, "a": 47420, "b": 47421}
 HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:6d0f5a5c-0000-4000-8000-000000000001"
 
 Figures = dict[str, float]
@@ -50,7 +49,7 @@ def bench_array(folder: Path, slices: int) -> Array:
     names = tuple(f"d{i:02}" for i in range(DRIVES))
 
     def node(name: str) -> Node:
-        port = Port(transport="tcp", address="127.0.0.1", service=PORTS[name], family="ipv4")
+        port = Port(transport="tcp", address="127.0.0.1", service=free_port(), family="ipv4")
         return Node(name=name, rpc=str(folder / f"{name}.sock"), ports=(port,), cores=())  # type: ignore[arg-type]
 
     def drive(name: str) -> Drive:
@@ -71,7 +70,7 @@ def bench_array(folder: Path, slices: int) -> Array:
             Volume(name="small", size_bytes=MIB, pool="fast", hosts=("h1",)),
         ),
         hosts=(Host(name="h1", nqn=HOST_NQN),),
-        shelf=Shelf(address="127.0.0.1", service=PORTS["shelf"]),
+        shelf=Shelf(address="127.0.0.1", service=free_port()),
     )
 
 
