@@ -21,6 +21,7 @@ CQE = struct.Struct("<IIHHHH")
 SQE_SIZE = SQE.size
 CQE_SIZE = CQE.size
 
+FUSE_NONE, FUSE_FIRST, FUSE_SECOND = 0, 1, 2
 PSDT_SGL = 0x40  # SGL in the data pointer, MPTR a buffer address: the only form that fabrics allow
 SGL_IN_CAPSULE = 0x01  # data block, subtype offset: the data follows in the capsule
 SGL_TRANSPORT = 0x5A  # transport data block, transport specific subtype: the data comes in data PDUs
@@ -237,6 +238,36 @@ def read(nsid: int, lba: int, blocks: int, block_size: int) -> Command:
 def write(nsid: int, lba: int, blocks: int, block_size: int, *, fua: bool = False) -> Command:
     """Write ``blocks`` (1 to 65536) at ``lba``; with ``fua`` the completion means durable."""
     return _io(IoOp.WRITE, nsid, lba, (blocks - 1) | (1 << 30 if fua else 0), blocks * block_size)
+
+
+def compare(nsid: int, lba: int, blocks: int, block_size: int) -> Command:
+    """Compare ``blocks`` (1 to 65536) at ``lba`` with the data sent along."""
+    return _io(IoOp.COMPARE, nsid, lba, blocks - 1, blocks * block_size)
+
+
+def fused(first: Command, second: Command) -> tuple[Command, Command]:
+    """The two as the halves of a fused command, to be sent one right after the other on one queue."""
+    return (
+        first._replace(flags=first.flags & ~3 | FUSE_FIRST),
+        second._replace(flags=second.flags & ~3 | FUSE_SECOND),
+    )
+
+
+_SOURCE = struct.Struct("<8xQH14x")
+COPY_SOURCE_SIZE = _SOURCE.size
+
+
+def copy(nsid: int, lba: int, sources: list[tuple[int, int]], *, fua: bool = False) -> tuple[Command, bytes]:
+    """Copy to ``lba`` from ``sources`` of (LBA, blocks: 1 to 65536), format 0 (NVM Command Set 1.0c figure 28)."""
+    data = b"".join(_SOURCE.pack(source, blocks - 1) for source, blocks in sources)
+    command = _io(IoOp.COPY, nsid, lba, (len(sources) - 1) | (1 << 30 if fua else 0), 0)
+    return command.with_data(len(data), in_capsule=True), data
+
+
+def parse_source(data: Raw) -> tuple[int, int]:
+    """The first (LBA, blocks) of a Copy payload."""
+    lba, blocks = _SOURCE.unpack_from(data)
+    return lba, blocks + 1
 
 
 def write_zeroes(nsid: int, lba: int, blocks: int, *, deallocate: bool = False) -> Command:

@@ -5,7 +5,8 @@ believed.  This module must never allocate by a length the peer chose beyond ``m
 that arrived in one buffer, and never touch a buffer again that a payload was handed out from.
 
 Invariants: the PDUs returned are those of the stream, however it was cut into pieces; after ``PduError`` the
-reader is of no further use.
+reader is of no further use; a peer that has sent little holds a small buffer.  Which error is told first, and
+which of its fields, follows SPDK v26.05 (lib/nvmf/tcp.c, lib/nvme/nvme_tcp.c) where SPDK defines it.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ from dataplane.nvme.pdu import (
 _WITH_DATA = frozenset({PduType.CAPSULE_CMD, PduType.H2C_DATA, PduType.C2H_DATA})
 _PLAIN = frozenset({PduType.IC_REQ, PduType.IC_RESP, PduType.H2C_TERM, PduType.C2H_TERM})
 _SMALLEST_READ = 4096
+_FIRST_BUFFER = 1 << 14
+_WITH_FIELD = frozenset({FatalError.INVALID_HEADER, FatalError.UNSUPPORTED})  # of the others FEI is reserved
 _CAPSULE_CMD = int(PduType.CAPSULE_CMD)
 _CAPSULE_CMD_SIZE = HEADER_SIZE[PduType.CAPSULE_CMD]
 _BARE_COMMAND = (_CAPSULE_CMD, 0, _CAPSULE_CMD_SIZE)
@@ -58,7 +61,7 @@ class PduError(Exception):
     def __init__(self, fes: FatalError, fei: int, header: Raw, message: str) -> None:
         super().__init__(message)
         self.fes = fes
-        self.fei = fei
+        self.fei = fei if fes in _WITH_FIELD else 0
         self.header = bytes(header)
 
     def term(self, *, from_host: bool) -> TermReq:
@@ -70,15 +73,26 @@ class PduReader:
     """Bytes in, PDUs out.
 
     ``receives`` is the set of types that this side may get, ``max_pdu`` the largest PLEN in bytes it accepts.
-    Set ``digests`` once both sides have agreed on them; while iterating over ``advance`` is early enough.
+    ``greeting`` is the type that has to come first, and once.  Set ``digests`` once both sides have agreed on
+    them; while iterating over ``advance`` is early enough.
     """
 
-    def __init__(self, receives: frozenset[PduType], max_pdu: int, buffer_size: int = 1 << 18) -> None:
+    def __init__(
+        self,
+        receives: frozenset[PduType],
+        max_pdu: int,
+        buffer_size: int = 1 << 18,
+        greeting: PduType | None = None,
+    ) -> None:
         self.receives = receives
         self.max_pdu = max(max_pdu, TERM_MAX)
         self.digests = NO_DIGESTS
-        self._size = max(buffer_size, 2 * self.max_pdu)
+        self._greeting = greeting
+        self._greeted = greeting is None
+        self._full_size = max(buffer_size, 2 * self.max_pdu)
+        self._size = min(self._full_size, _FIRST_BUFFER)
         self._view = memoryview(bytearray(self._size))
+        self._last = 0  # of the PDU that was yielded last
         self._start = 0  # of the PDU that is not complete yet
         self._end = 0  # of what has arrived
         self._need = COMMON.size  # bytes from _start until there is something to do
@@ -94,10 +108,11 @@ class PduReader:
         return self._view[self._end :]
 
     def _move(self) -> None:
-        """Take the incomplete PDU to the front of a buffer that nobody looks into."""
+        """Take the incomplete PDU to the front of a buffer of full size that nobody looks into."""
         rest = self._view[self._start : self._end]
         kept = len(rest)
-        if self._shared:
+        if self._shared or self._size < self._full_size:
+            self._size = self._full_size
             fresh = memoryview(bytearray(self._size))
             fresh[:kept] = rest
             self._view = fresh
@@ -128,18 +143,35 @@ class PduReader:
                 self._need = self._check_start()
                 continue
             pdu = self._parse()
+            self._last = self._start
             self._start += self._need
             self._need = COMMON.size
             yield pdu
 
+    def refuse(self, fes: FatalError, fei: int, message: str) -> PduError:
+        """The error to raise about the PDU that was yielded last; before ``get_buffer`` is called again."""
+        return self._error(self._last, fes, fei, message)
+
     def _fail(self, fes: FatalError, fei: int, message: str) -> PduError:
-        header = self._view[self._start : min(self._end, self._start + 128)]
+        return self._error(self._start, fes, fei, message)
+
+    def _error(self, start: int, fes: FatalError, fei: int, message: str) -> PduError:
+        header = self._view[start : min(self._end, start + 128)]
         size = header[2] if len(header) > 2 and header[2] >= COMMON.size else COMMON.size
         return PduError(fes, fei, header[:size], message)
+
+    def _check_order(self, raw_type: int) -> None:
+        """The greeting comes first, and never again; SPDK looks at this before anything else."""
+        if (raw_type == self._greeting) == self._greeted:
+            said = "came a second time" if self._greeted else "has to come first"
+            raise self._fail(FatalError.SEQUENCE, 0, f"PDU type {raw_type:02X}h: the greeting {said}")
+        self._greeted = True
 
     def _check_start(self) -> int:
         """Judge the common header; the length of the whole PDU."""
         raw_type, flags, hlen, pdo, plen = COMMON.unpack_from(self._view, self._start)
+        if self._greeting is not None:
+            self._check_order(raw_type)
         bare = plen == hlen and (raw_type, flags, hlen) == _BARE_COMMAND
         if bare and not self.digests.header and _CAPSULE_CMD in self.receives:
             return _CAPSULE_CMD_SIZE  # what every read begins with needs no further look
@@ -157,8 +189,9 @@ class PduReader:
             raise self._fail(FatalError.INVALID_HEADER, 4, f"{kind.name}: length {plen}")
         if kind in _WITH_DATA:
             self._check_data(kind, flags, end, pdo, plen)
-        elif plen != end and limit != TERM_MAX:
-            raise self._fail(FatalError.INVALID_HEADER, 4, f"{kind.name}: length {plen}, not {end}")
+        elif plen == end if kind == PduType.H2C_TERM else plen != end and kind != PduType.C2H_TERM:
+            # SPDK wants a header echoed in what it gets, and leaves it out of some that it sends.
+            raise self._fail(FatalError.INVALID_HEADER, 4, f"{kind.name}: length {plen}, header {end}")
         return int(plen)
 
     def _check_data(self, kind: PduType, flags: int, end: int, pdo: int, plen: int) -> None:

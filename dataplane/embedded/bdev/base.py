@@ -5,7 +5,8 @@ announced upwards) are what the control plane relies on, so they live in one pla
 a concrete device.
 
 Invariants: a name, alias or UUID resolves to at most one bdev; a claimed bdev has exactly one claimant;
-``remove`` of a bdev first tells everything that was built on it; an I/O that reaches a device lies inside it.
+``remove`` of a bdev first tells everything that was built on it; an I/O that reaches a device lies inside it;
+between the halves of a compare and write no other change of its range reaches the device.
 Source: SPDK v26.05 lib/bdev/bdev.c.
 """
 
@@ -17,15 +18,21 @@ import time
 import uuid as uuidlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 from dataplane.embedded.bdev.qos import KINDS, RateLimits
+from dataplane.embedded.bdev.ranges import Ranges
 from dataplane.embedded.bdev.stats import IoStat
+from dataplane.embedded.bdev.waits import abortable
+from dataplane.nvme.commands import Command
 from dataplane.nvme.status import NvmeError, Status
 
 Buffer = bytes | bytearray | memoryview
 RemoveHook = Callable[["Bdev"], Awaitable[None]]
 NULL_UUID = "00000000-0000-0000-0000-000000000000"
 _ZERO_STEP_BYTES = 1 << 20
+_COPY_STEP_BYTES = 1 << 20
+_LARGE_BUFFER_BYTES = 132 << 10
 
 
 class BdevError(Exception):
@@ -36,19 +43,24 @@ class BdevError(Exception):
         self.errno = number
 
 
+class CompareFailed(NvmeError):
+    """The compare of a compare and write did not succeed, for whatever reason: nothing was written."""
+
+
 class Bdev(ABC):
     """A block device.  Offsets and lengths are in blocks of ``block_size`` bytes.
 
-    Callers use ``read``, ``write``, ``flush``, ``write_zeroes`` and ``unmap``: these check the range, hold the
-    rate limits and count.  A device implements the ``do_`` method of each.  All raise ``NvmeError`` with the
-    status a host is to see; they never raise anything else for a failed I/O.  A write that returned is
-    readable; it is durable once ``flush`` returned.
+    Callers use ``read``, ``write``, ``flush``, ``write_zeroes``, ``unmap``, ``compare``, ``compare_and_write`` and
+    ``copy``: these check the range, hold the rate limits and count.  A device implements the ``do_`` method of
+    each.  All raise ``NvmeError`` with the status a host is to see; they never raise anything else for a failed
+    I/O.  A write that returned is readable; it is durable when it was written with ``fua``, else once ``flush``
+    returned.
     """
 
     # Slots, since a node holds 24 drives x 512 slices of them.
     __slots__ = (
-        "_stats", "aliases", "block_size", "claimed_by", "limits", "name", "num_blocks", "remove_hooks",
-        "removing", "uuid",
+        "_ranges", "_stats", "aliases", "block_size", "claimed_by", "limits", "name", "num_blocks",
+        "remove_hooks", "removing", "uuid",
     )  # fmt: skip
     product_name = "bdev"
 
@@ -64,6 +76,7 @@ class Bdev(ABC):
         self.removing = False
         self.limits: RateLimits | None = None
         self._stats: IoStat | None = None
+        self._ranges: Ranges | None = None
 
     @property
     def write_cache(self) -> bool:
@@ -81,6 +94,26 @@ class Bdev(ABC):
         if self._stats is None:
             self._stats = IoStat()
         return self._stats
+
+    @property
+    def ranges(self) -> Ranges:
+        """The changes under way; made at the first one."""
+        if self._ranges is None:
+            self._ranges = Ranges()
+        return self._ranges
+
+    @property
+    def acwu(self) -> int:
+        """Blocks that one compare and write may have: one, as lib/bdev says of devices that do not tell."""
+        return 1
+
+    @property
+    def max_copy(self) -> int:
+        """Blocks in one copy as hosts are told; 0: no limit.
+
+        SPDK copies through one of its large buffers where the device cannot by itself; any length works here.
+        """
+        return 0 if self.supported_io_types().get("copy", False) else _LARGE_BUFFER_BYTES // self.block_size
 
     @property
     def qos_limits(self) -> dict[str, int]:
@@ -102,18 +135,28 @@ class Bdev(ABC):
         self.stats.read.count(size_bytes, time.monotonic_ns() - started)
         return data
 
-    async def write(self, lba: int, data: Buffer) -> None:
-        """Write whole blocks at ``lba``."""
+    async def write(self, lba: int, data: Buffer, *, fua: bool = False) -> None:
+        """Write whole blocks at ``lba``; with ``fua`` they are durable when this returns."""
         size_bytes = len(data)
-        self.check_range(lba, size_bytes // self.block_size)
+        blocks = size_bytes // self.block_size
+        self.check_range(lba, blocks)
         if self.limits is not None:
             await self._hold_back(size_bytes, is_write=True)
+        ranges = self.ranges
+        key = ranges.begin(lba, blocks)
         started = time.monotonic_ns()
         try:
-            await self.do_write(lba, data)
+            if ranges.exclusive:
+                await self._turn(ranges, key)
+            if fua:
+                await self.do_write_through(lba, data)
+            else:
+                await self.do_write(lba, data)
         except NvmeError:
             self.stats.failed += 1
             raise
+        finally:
+            ranges.end(key)
         self.stats.write.count(size_bytes, time.monotonic_ns() - started)
 
     async def flush(self) -> None:
@@ -123,14 +166,70 @@ class Bdev(ABC):
     async def write_zeroes(self, lba: int, blocks: int) -> None:
         """Make the range read zeroes."""
         self.check_range(lba, blocks)
-        await self.do_write_zeroes(lba, blocks)
+        await self._change(lba, blocks, self.do_write_zeroes)
 
     async def unmap(self, lba: int, blocks: int) -> None:
         """Deallocate the range: a hint, what it reads afterwards is up to the device."""
         self.check_range(lba, blocks)
         started = time.monotonic_ns()
-        await self.do_unmap(lba, blocks)
+        await self._change(lba, blocks, self.do_unmap)
         self.stats.unmap.count(blocks * self.block_size, time.monotonic_ns() - started)
+
+    async def compare(self, lba: int, expected: Buffer) -> None:
+        """Raise Compare Failure unless the blocks at ``lba`` hold ``expected``."""
+        self.check_range(lba, len(expected) // self.block_size)
+        await self.do_compare(lba, expected)
+
+    async def compare_and_write(self, lba: int, expected: Buffer, data: Buffer, *, fua: bool = False) -> None:
+        """Write ``data`` if the blocks hold ``expected``, with no other change of them in between.
+
+        Raises ``CompareFailed`` when nothing was written because of the compare.
+        """
+        blocks = len(data) // self.block_size
+        self.check_range(lba, blocks)
+        ranges = self.ranges
+        key = ranges.begin(lba, blocks, alone=True)
+        try:
+            await self._turn(ranges, key)
+            await self.do_compare_and_write(lba, expected, data, fua=fua)
+        finally:
+            ranges.end(key)
+
+    async def copy(self, to_lba: int, from_lba: int, blocks: int, *, fua: bool = False) -> None:
+        """Copy inside the device, as ``memmove`` would; not atomic towards other changes."""
+        self.check_range(to_lba, blocks)
+        self.check_range(from_lba, blocks)
+        if to_lba != from_lba and blocks:
+            await self.do_copy(to_lba, from_lba, blocks, fua=fua)
+
+    async def pass_through(self, command: Command, data: Buffer) -> Buffer:  # noqa: ARG002 - for drives to use
+        """Send a command of an opcode that nothing here knows to the drive behind; what it answers.
+
+        What is no drive has nobody to ask: Invalid Opcode, as ``spdk_bdev_nvme_iov_passthru_md`` ends there.
+        """
+        raise NvmeError(Status.INVALID_OPCODE, dnr=True)
+
+    async def abort(self, task: asyncio.Task[Any]) -> bool:  # noqa: ARG002 - for drives to use
+        """Take back what that task has begun here; whether it ends with Aborted by Request because of this.
+
+        What only waits needs no device for it (``waits``); what a device has begun ends as it ends.
+        """
+        return False
+
+    async def _change(self, lba: int, blocks: int, work: Callable[[int, int], Awaitable[None]]) -> None:
+        ranges = self.ranges
+        key = ranges.begin(lba, blocks)
+        try:
+            if ranges.exclusive:
+                await self._turn(ranges, key)
+            await work(lba, blocks)
+        finally:
+            ranges.end(key)
+
+    @staticmethod
+    async def _turn(ranges: Ranges, key: int) -> None:
+        with abortable():
+            await ranges.turn(key)
 
     @abstractmethod
     async def do_read(self, lba: int, blocks: int) -> Buffer:
@@ -139,6 +238,40 @@ class Bdev(ABC):
     @abstractmethod
     async def do_write(self, lba: int, data: Buffer) -> None:
         """The device's part of ``write``; the range is checked."""
+
+    async def do_write_through(self, lba: int, data: Buffer) -> None:
+        """The device's part of ``write`` with ``fua``; devices with a narrower way than a flush override this."""
+        await self.do_write(lba, data)
+        await self.do_flush()
+
+    async def do_compare(self, lba: int, expected: Buffer) -> None:
+        """The device's part of ``compare``; devices that can compare where the data is override this."""
+        found = await self.read(lba, len(expected) // self.block_size)
+        if bytes(found) != bytes(expected):
+            raise NvmeError(Status.COMPARE_FAILURE)
+
+    async def do_compare_and_write(self, lba: int, expected: Buffer, data: Buffer, *, fua: bool) -> None:
+        """The device's part of ``compare_and_write``, alone on its range; overridden as ``do_compare`` is."""
+        try:
+            await self.do_compare(lba, expected)
+        except NvmeError as error:
+            raise CompareFailed(error.code, dnr=error.dnr) from error
+        started = time.monotonic_ns()
+        if self.limits is not None:
+            await self._hold_back(len(data), is_write=True)
+        if fua:
+            await self.do_write_through(lba, data)
+        else:
+            await self.do_write(lba, data)
+        self.stats.write.count(len(data), time.monotonic_ns() - started)
+
+    async def do_copy(self, to_lba: int, from_lba: int, blocks: int, *, fua: bool) -> None:
+        """The device's part of ``copy``: in pieces, from the end when the source would be overwritten."""
+        step = max(1, _COPY_STEP_BYTES // self.block_size)
+        starts = range(0, blocks, step)
+        for start in reversed(starts) if from_lba < to_lba else starts:
+            data = await self.read(from_lba + start, min(step, blocks - start))
+            await self.write(to_lba + start, data, fua=fua)
 
     async def do_flush(self) -> None:  # noqa: B027 - nothing to do is a right answer
         """The device's part of ``flush``; devices without a cache have nothing to do."""
@@ -163,7 +296,8 @@ class Bdev(ABC):
         assert self.limits is not None
         wait = self.limits.take(time.monotonic(), size_bytes, is_write=is_write)
         if wait > 0:
-            await asyncio.sleep(wait)
+            with abortable():
+                await asyncio.sleep(wait)
 
     def check_range(self, lba: int, blocks: int) -> None:
         """Raise LBA Out of Range (NVMe base 2.0, figure 101: 80h) unless the range lies inside."""

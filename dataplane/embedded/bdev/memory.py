@@ -106,6 +106,10 @@ class MallocBdev(Bdev):
         """As in SPDK: clears."""
         await self.do_write_zeroes(lba, blocks)
 
+    def supported_io_types(self) -> dict[str, bool]:
+        """As SPDK's, without zero copy."""
+        return super().supported_io_types() | {"compare": True, "abort": True, "copy": True}
+
     async def close(self) -> None:
         """Give the memory back."""
         self._memory.close()
@@ -147,7 +151,7 @@ class NullBdev(Bdev):
 
     def supported_io_types(self) -> dict[str, bool]:
         """No flush and no unmap, as in SPDK."""
-        return {"read": True, "write": True, "reset": True, "write_zeroes": True}
+        return {"read": True, "write": True, "reset": True, "write_zeroes": True, "abort": True}
 
     @property
     def prompt(self) -> bool:

@@ -147,12 +147,19 @@ class MappedRaid(RaidBdev):
 
     async def do_write(self, lba: int, data: Buffer) -> None:
         """Each piece to its leg."""
+        await self._write(lba, data, fua=False)
+
+    async def do_write_through(self, lba: int, data: Buffer) -> None:
+        """Each piece to its leg, and no other leg is flushed for it."""
+        await self._write(lba, data, fua=True)
+
+    async def _write(self, lba: int, data: Buffer, *, fua: bool) -> None:
         view = memoryview(data)
         ios: list[Io] = []
         for piece in self._map.pieces(lba, len(view) // self.block_size):
             begin = piece.at * self.block_size
             part = view[begin : begin + piece.blocks * self.block_size]
-            ios.append(self._legs[piece.leg].write(piece.lba, part))
+            ios.append(self._legs[piece.leg].write(piece.lba, part, fua=fua))
         _all_good(await together(ios))
 
     async def do_flush(self) -> None:
@@ -261,6 +268,10 @@ class MirroredRaid(RaidBdev):
     async def do_write(self, lba: int, data: Buffer) -> None:
         """To every leg before the answer; good when any took it."""
         await self._everywhere(lambda leg: leg.write(lba, data))
+
+    async def do_write_through(self, lba: int, data: Buffer) -> None:
+        """As a write: a leg that could not make it durable has failed."""
+        await self._everywhere(lambda leg: leg.write(lba, data, fua=True))
 
     async def do_flush(self) -> None:
         """As a write."""

@@ -10,13 +10,14 @@ Source: SPDK v26.05 module/bdev/split/vbdev_split.c, lib/bdev/part.c.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import os
 import struct
 import uuid as uuidlib
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from dataplane.embedded.bdev.base import Bdev, BdevError, BdevRegistry, Buffer
 
@@ -62,6 +63,26 @@ class SplitPart(Bdev):
     async def do_write(self, lba: int, data: Buffer) -> None:
         """To the base."""
         await self.base.write(self.offset_blocks + lba, data)
+
+    async def do_write_through(self, lba: int, data: Buffer) -> None:
+        """The base knows best how to make it durable."""
+        await self.base.write(self.offset_blocks + lba, data, fua=True)
+
+    async def do_compare(self, lba: int, expected: Buffer) -> None:
+        """By the base."""
+        await self.base.compare(self.offset_blocks + lba, expected)
+
+    async def do_compare_and_write(self, lba: int, expected: Buffer, data: Buffer, *, fua: bool) -> None:
+        """By the base, so that a drive that can do both at once does."""
+        await self.base.compare_and_write(self.offset_blocks + lba, expected, data, fua=fua)
+
+    async def do_copy(self, to_lba: int, from_lba: int, blocks: int, *, fua: bool) -> None:
+        """Inside the base."""
+        await self.base.copy(self.offset_blocks + to_lba, self.offset_blocks + from_lba, blocks, fua=fua)
+
+    async def abort(self, task: asyncio.Task[Any]) -> bool:
+        """By the base."""
+        return await self.base.abort(task)
 
     async def do_flush(self) -> None:
         """The whole base."""

@@ -102,11 +102,20 @@ class Association:
         """An I/O command on the least busy queue, whatever its status; raises ``TransportLost``."""
         if not self.queues:
             raise TransportLost(self.lost or "no I/O queue")
-        queue = self.queues[0] if len(self.queues) == 1 else min(self.queues, key=lambda each: each.in_flight)
-        action, timeout = self.options.timeout_action, self.options.io_timeout_s
-        if action is TimeoutAction.NONE:
-            timeout = None
+        queue, timeout = self._queue()
         return await queue.execute(command, data, read_size=read_size, timeout_s=timeout)
+
+    async def io_pair(self, first: tuple[Command, Raw], second: tuple[Command, Raw]) -> tuple[Reply, Reply]:
+        """The halves of a fused command on one queue, whatever their status; raises ``TransportLost``."""
+        if not self.queues:
+            raise TransportLost(self.lost or "no I/O queue")
+        queue, timeout = self._queue()
+        return await queue.execute_pair(first, second, timeout_s=timeout)
+
+    def _queue(self) -> tuple[Connection, float | None]:
+        """The least busy one, and how long an I/O on it may take."""
+        queue = self.queues[0] if len(self.queues) == 1 else min(self.queues, key=lambda each: each.in_flight)
+        return queue, None if self.options.timeout_action is TimeoutAction.NONE else self.options.io_timeout_s
 
     async def log(self, log: LogId, size: int, *, nsid: int = 0) -> bytes:
         """``size`` bytes (rounded up to a multiple of 4) of a log page; raises ``NvmeError``, ``TransportLost``."""
@@ -241,12 +250,23 @@ class Association:
 
     async def _abort_or_drop(self, qid: int, cid: int) -> None:
         try:
-            reply = await self.admin(commands.abort(qid, cid))
-            if not reply.completion.code and not reply.completion.cdw0 & 1:
+            if await self._aborted(qid, cid):
                 return
         except TransportLost:
             return
         self.drop(f"command {cid} of queue {qid} got no answer and could not be aborted")
+
+    async def _aborted(self, qid: int, cid: int) -> bool:
+        reply = await self.admin(commands.abort(qid, cid))
+        return not reply.completion.code and not reply.completion.cdw0 & 1
+
+    async def abort_of(self, task: asyncio.Task[object]) -> bool:
+        """Ask the controller to abort what that task has in flight; whether it says that it did all of it."""
+        mine = [(qid, cid) for qid, queue in enumerate(self.queues, 1) for cid in queue.commands_of(task)]
+        try:
+            return bool(mine) and all([await self._aborted(qid, cid) for qid, cid in mine])
+        except TransportLost:
+            return False
 
     def _queue_lost(self, queue: Connection, reason: str) -> None:  # noqa: ARG002 - any queue means all
         self.drop(reason)

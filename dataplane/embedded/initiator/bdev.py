@@ -8,15 +8,19 @@ Source: SPDK v26.05 module/bdev/nvme/bdev_nvme.c (``nbdev_create``, ``bdev_nvme_
 
 from __future__ import annotations
 
+import asyncio
 import uuid as uuidlib
-from typing import Final
+from typing import Any, Final
 
 from dataplane.embedded.bdev.base import Bdev, Buffer
 from dataplane.embedded.initiator.describe import namespace_json
-from dataplane.embedded.initiator.multipath import HostNamespace
+from dataplane.embedded.initiator.multipath import BLOCKS_MAX, HostNamespace
 from dataplane.embedded.initiator.options import MultipathOptions
 from dataplane.nvme import identify
+from dataplane.nvme.commands import PSDT_SGL, SGL_TRANSPORT, Command
+from dataplane.nvme.status import NvmeError, Status
 
+_TO_HOST: Final = 2
 _UUID_NAMESPACE: Final = uuidlib.UUID("edaed2de-24bc-4b07-b559-f47ecbe730fd")
 """The name space of generated UUIDs (``nvme_generate_uuid``)."""
 
@@ -51,6 +55,72 @@ class NvmeBdev(Bdev):
         if len(data):
             await self.namespace.write(lba, data)
 
+    async def do_write_through(self, lba: int, data: Buffer) -> None:
+        """On some path, with FUA: the drive answers when it is durable.  (SPDK's ``bdev_nvme`` leaves FUA out.)"""
+        if len(data):
+            await self.namespace.write(lba, data, fua=True)
+
+    @property
+    def acwu(self) -> int:
+        """What the drive says, when it can compare and write at all."""
+        controller, shown = self._identity, self.namespace.shown.data
+        if not controller.fuses & identify.FUSES_COMPARE_AND_WRITE:
+            return 1
+        return (shown.nacwu if shown.nsfeat & identify.NSFEAT_ATOMIC_WRITE_UNIT else controller.acwu) + 1
+
+    @property
+    def max_copy(self) -> int:
+        """What the drive says, when it can copy at all."""
+        return self.namespace.shown.data.mssrl if self._identity.oncs & identify.ONCS_COPY else 0
+
+    @property
+    def _identity(self) -> identify.IdentifyController:
+        paths = self.namespace.paths
+        return paths[0].controller.identity if paths else identify.IdentifyController()
+
+    async def do_compare(self, lba: int, expected: Buffer) -> None:
+        """Compare where the controller has it."""
+        if self._identity.oncs & identify.ONCS_COMPARE:
+            await self.namespace.compare(lba, expected)
+        else:
+            await super().do_compare(lba, expected)
+
+    async def do_compare_and_write(self, lba: int, expected: Buffer, data: Buffer, *, fua: bool) -> None:
+        """Fused where the controller has it: atomic towards other nodes too."""
+        if self._identity.fuses & identify.FUSES_COMPARE_AND_WRITE:
+            await self.namespace.compare_and_write(lba, expected, data, fua=fua)
+        else:
+            await super().do_compare_and_write(lba, expected, data, fua=fua)
+
+    async def do_copy(self, to_lba: int, from_lba: int, blocks: int, *, fua: bool) -> None:
+        """Copy where the controller has it and the length fits into one command."""
+        if blocks <= min(self.max_copy, BLOCKS_MAX):
+            await self.namespace.copy(to_lba, from_lba, blocks, fua=fua)
+        else:
+            await super().do_copy(to_lba, from_lba, blocks, fua=fua)
+
+    async def pass_through(self, command: Command, data: Buffer) -> Buffer:
+        """The same command to the drive's namespace; nothing is known about the blocks that it changes."""
+        size = command.length if command.opcode & 3 == _TO_HOST else 0
+        if max(size, len(data)) > self.namespace.max_transfer_bytes:
+            raise NvmeError(Status.INVALID_FIELD, dnr=True)  # beyond MDTS a controller may end the connection
+        sent = command._replace(
+            flags=PSDT_SGL, nsid=self.namespace.nsid, address=0, length=size, sgl_type=SGL_TRANSPORT if size else 0
+        )
+        answer: Buffer = b""
+
+        async def send(_lba: int, _blocks: int) -> None:
+            nonlocal answer
+            answer = (await self.namespace.execute(sent, data, read_size=size)).check()
+
+        await self._change(0, self.num_blocks, send)
+        return answer
+
+    async def abort(self, task: asyncio.Task[Any]) -> bool:
+        """By the drive that has the command."""
+        associations = [path.controller.association for path in self.namespace.paths]
+        return any([await each.abort_of(task) for each in associations if each is not None])
+
     async def do_flush(self) -> None:
         """Always sent, whether ``enable_flush`` is set or not."""
         await self.namespace.flush()
@@ -67,14 +137,20 @@ class NvmeBdev(Bdev):
 
     def supported_io_types(self) -> dict[str, bool]:
         """What the first path's controller can; zeroes can always be written."""
-        oncs = self.namespace.paths[0].controller.identity.oncs if self.namespace.paths else 0
+        identity = self._identity
+        oncs = identity.oncs
         return {
             "read": True,
             "write": True,
             "unmap": bool(oncs & identify.ONCS_DATASET_MANAGEMENT),
             "flush": True,
             "reset": True,
+            "nvme_io": True,
             "write_zeroes": True,
+            "compare": bool(oncs & identify.ONCS_COMPARE),
+            "compare_and_write": bool(identity.fuses & identify.FUSES_COMPARE_AND_WRITE),
+            "abort": True,
+            "copy": bool(oncs & identify.ONCS_COPY),
         }
 
     def driver_specific(self) -> dict[str, object]:

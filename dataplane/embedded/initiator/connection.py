@@ -35,6 +35,7 @@ from dataplane.nvme.pdu import (
     IcReq,
     IcResp,
     Pdu,
+    PduType,
     TermReq,
     capsule_cmd,
     h2c_data,
@@ -42,6 +43,7 @@ from dataplane.nvme.pdu import (
 from dataplane.nvme.pdu_reader import PduError, PduReader
 from dataplane.nvme.status import NvmeError, Status, describe
 
+CPDA_MAX: Final = 31
 PDU_OVERHEAD: Final = 256  # header, digests and padding around the payload of a data PDU
 SEND_BUFFER: Final = 1 << 20  # bytes waiting in the transport above which payload waits here
 ADMIN_IN_CAPSULE: Final = 8192  # section 3.3.2.1: fixed for the admin queue and for fabrics commands
@@ -89,9 +91,11 @@ class _Pending:
     out: memoryview
     size: int
     deadline: float | None
+    owner: asyncio.Task[object] | None
     buffer: bytearray | None = None
     whole: memoryview | None = None
     received: int = 0
+    asked: int = 0
     damaged: bool = False
 
 
@@ -105,7 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self.on_lost: Callable[[Connection, str], None] | None = None
         self.on_expired: Callable[[Connection, int], None] | None = None
         self.lost: str | None = None
-        self._reader = PduReader(HOST_RECEIVES, max_data + PDU_OVERHEAD)
+        self._reader = PduReader(HOST_RECEIVES, max_data + PDU_OVERHEAD, greeting=PduType.IC_RESP)
         self._digests = NO_DIGESTS
         self._alignment = 4
         self._max_h2c = 0
@@ -113,7 +117,8 @@ class Connection(asyncio.BufferedProtocol):
         # A submission queue of n entries holds n - 1 commands (NVMe base 2.0c section 3.3.1.1).
         self._free = list(range(entries - 1))
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._unsent: deque[R2T] = deque()
+        self._pairing = asyncio.Lock()
+        self._unsent: deque[tuple[_Pending, R2T]] = deque()
         self._writable = True
         self._watch: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -137,6 +142,35 @@ class Connection(asyncio.BufferedProtocol):
         Raises ``TransportLost``.  After ``timeout_s`` without an answer ``on_expired`` is called, which by
         default drops the connection: an identifier must not be used again while its answer may still come.
         """
+        if not self._free or self.lost is not None:
+            await self._slot()
+        return await self._send(self._free.pop(), command, data, read_size, timeout_s).done
+
+    async def execute_pair(
+        self, first: tuple[Command, Raw], second: tuple[Command, Raw], *, timeout_s: float | None = None
+    ) -> tuple[Reply, Reply]:
+        """Send the halves of a fused command, nothing between them, and return both completions; as ``execute``."""
+        # One pair at a time: two that hold one slot each would wait for each other's second.
+        async with self._pairing:
+            await self._slot()
+            cid = self._free.pop()
+            try:
+                await self._slot()
+            except BaseException:
+                self._free.append(cid)
+                self._wake_one()
+                raise
+            one = self._send(cid, *first, 0, timeout_s)
+            two = self._send(self._free.pop(), *second, 0, timeout_s)
+        replies = await asyncio.gather(one.done, two.done)
+        return replies[0], replies[1]
+
+    def commands_of(self, task: asyncio.Task[object]) -> list[int]:
+        """The identifiers of what that task has in flight here."""
+        return [cid for cid, pending in self._pending.items() if pending.owner is task]
+
+    async def _slot(self) -> None:
+        """Return when a command identifier is free; raises ``TransportLost``."""
         while not self._free and self.lost is None:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._waiting.append(waiter)
@@ -147,9 +181,13 @@ class Connection(asyncio.BufferedProtocol):
                 raise
         if self.lost is not None or self._transport is None:
             raise TransportLost(self.lost or "not connected")
-        cid = self._free.pop()
+
+    def _send(self, cid: int, command: Command, data: Raw, read_size: int, timeout_s: float | None) -> _Pending:
+        if self._transport is None:
+            raise TransportLost("not connected")
         deadline = None if timeout_s is None else self._loop.time() + timeout_s
-        pending = _Pending(self._loop.create_future(), memoryview(data), read_size, deadline)
+        owner = asyncio.current_task()
+        pending = _Pending(self._loop.create_future(), memoryview(data), read_size, deadline, owner)
         self._pending[cid] = pending
         if deadline is not None and (self._watch is None or deadline < self._watch.when()):
             self._arm(deadline)
@@ -158,11 +196,12 @@ class Connection(asyncio.BufferedProtocol):
             inside = size <= self.in_capsule
             command = command.with_data(size, in_capsule=inside)
             payload: Raw = pending.out if inside else b""
+            pending.asked = size if inside else 0
         else:
             payload = b""
         pieces = capsule_cmd(command.with_cid(cid), payload, self._digests, self._alignment)
         self._transport.writelines(pieces)
-        return await pending.done
+        return pending
 
     def _pass_on(self, waiter: asyncio.Future[None]) -> None:
         """A caller that waited for a slot was cancelled; if it had just been given one, wake the next."""
@@ -255,7 +294,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send what waited."""
         self._writable = True
         while self._unsent and self._writable and self.lost is None:
-            self._send_data(self._unsent.popleft())
+            self._send_data(*self._unsent.popleft())
 
     def _take(self, pdu: Pdu) -> None:
         if isinstance(pdu, CapsuleResp):
@@ -264,24 +303,19 @@ class Connection(asyncio.BufferedProtocol):
         elif isinstance(pdu, C2HData):
             self._take_data(pdu)
         elif isinstance(pdu, R2T):
-            pending = self._named(pdu.cid)
-            if not pdu.length or pdu.offset + pdu.length > len(pending.out):
-                raise PduError(FatalError.OUT_OF_RANGE, 0, b"", f"R2T beyond the data of command {pdu.cid}")
-            if self._writable:
-                self._send_data(pdu)
-            else:
-                self._unsent.append(pdu)
+            self._take_r2t(self._named(pdu.cid), pdu)
         elif isinstance(pdu, IcResp):
             self._take_greeting(pdu)
         elif isinstance(pdu, TermReq):
             self.drop(f"{self.endpoint} ended the connection: error {pdu.fes}, field {pdu.fei}")
 
     def _take_greeting(self, pdu: IcResp) -> None:
-        if self._ready.done():
-            raise PduError(FatalError.SEQUENCE, 0, b"", "a second ICResp")
         # A controller that leaves out a digest that was asked for is refused: silence would look like safety.
-        if pdu.pfv or pdu.maxh2cdata < 4096 or pdu.digests != self.endpoint.digests:
-            raise PduError(FatalError.INVALID_HEADER, 8, b"", f"unacceptable ICResp {pdu}")
+        checks = ((8, not pdu.pfv), (12, pdu.maxh2cdata >= 4096), (10, pdu.cpda <= CPDA_MAX),
+                  (11, pdu.digests == self.endpoint.digests))  # fmt: skip
+        for field, good in checks:
+            if not good:
+                raise self._reader.refuse(FatalError.INVALID_HEADER, field, f"unacceptable ICResp {pdu}")
         self._digests = self._reader.digests = pdu.digests
         self._alignment = (pdu.cpda + 1) * 4
         self._max_h2c = pdu.maxh2cdata & ~3
@@ -290,14 +324,31 @@ class Connection(asyncio.BufferedProtocol):
     def _named(self, cid: int) -> _Pending:
         pending = self._pending.get(cid)
         if pending is None:
-            raise PduError(FatalError.SEQUENCE, 0, b"", f"command {cid} is not in flight")
+            raise self._reader.refuse(FatalError.INVALID_HEADER, 8, f"command {cid} is not in flight")
         return pending
+
+    def _take_r2t(self, pending: _Pending, pdu: R2T) -> None:
+        """Each byte of a command is asked for once, in order, so what waits here is bounded by what was given."""
+        if pdu.offset != pending.asked:
+            raise self._reader.refuse(FatalError.INVALID_HEADER, 12, f"R2T out of turn for command {pdu.cid}")
+        if not pdu.length or pdu.offset + pdu.length > len(pending.out):
+            raise self._reader.refuse(FatalError.OUT_OF_RANGE, 0, f"R2T beyond the data of command {pdu.cid}")
+        pending.asked += pdu.length
+        if self._writable:
+            self._send_data(pending, pdu)
+        else:
+            self._unsent.append((pending, pdu))
 
     def _take_data(self, pdu: C2HData) -> None:
         pending = self._named(pdu.cid)
         size, end = len(pdu.data), pdu.offset + len(pdu.data)
+        if pdu.success and not pdu.last:
+            raise self._reader.refuse(FatalError.INVALID_HEADER, 0, "success before the last data")
+        if size <= pending.size and pdu.offset != pending.received:
+            # Data that came twice must not count for data that never came.
+            raise self._reader.refuse(FatalError.INVALID_HEADER, 12, f"data out of turn for command {pdu.cid}")
         if end > pending.size:
-            raise PduError(FatalError.OUT_OF_RANGE, 0, b"", f"data beyond the buffer of command {pdu.cid}")
+            raise self._reader.refuse(FatalError.OUT_OF_RANGE, 0, f"data beyond the buffer of command {pdu.cid}")
         pending.damaged |= pdu.digest_error
         if size == pending.size:
             pending.whole = memoryview(pdu.data)
@@ -309,11 +360,10 @@ class Connection(asyncio.BufferedProtocol):
         if pdu.success:
             self._finish(pdu.cid, pending, Completion(cid=pdu.cid))
 
-    def _send_data(self, pdu: R2T) -> None:
+    def _send_data(self, pending: _Pending, pdu: R2T) -> None:
         """Answer an R2T: all of it at once, in PDUs no larger than the controller takes."""
-        pending = self._pending.get(pdu.cid)
-        if pending is None or self._transport is None:
-            return
+        if self._pending.get(pdu.cid) is not pending or self._transport is None:
+            return  # the command has ended, and its identifier may be another's by now
         offset, end = pdu.offset, pdu.offset + pdu.length
         while offset < end:
             size = min(end - offset, self._max_h2c)

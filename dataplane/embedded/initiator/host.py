@@ -24,6 +24,7 @@ from dataplane.embedded.initiator.association import (
 )
 from dataplane.embedded.initiator.connection import Endpoint, TransportLost
 from dataplane.embedded.initiator.controller import Controller
+from dataplane.embedded.initiator.discovery import REFERRALS_MAX, Discovered, follow
 from dataplane.embedded.initiator.multipath import Counters, HostNamespace
 from dataplane.embedded.initiator.policy import Selection, Spread
 from dataplane.embedded.initiator.reconnect import Address, LossPolicy
@@ -185,6 +186,12 @@ class Host:
             return list((await read_discovery(association)).entries)
         finally:
             await association.close()
+
+    async def explore(
+        self, address: str, port: int, options: HostOptions | None = None, *, referrals: int = REFERRALS_MAX
+    ) -> Discovered:
+        """What ``address`` and whomever it refers to show, ``referrals`` deep; raises as ``discover`` does."""
+        return await follow(lambda where, at: self.discover(where, at, options), address, port, referrals)
 
     def _association(self, subnqn: str, options: HostOptions) -> AssociationOptions:
         return AssociationOptions(

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import TypeVar
 
+from dataplane.embedded.bdev.base import CompareFailed
+from dataplane.embedded.bdev.waits import abortable
+from dataplane.embedded.initiator.association import Association
 from dataplane.embedded.initiator.connection import Reply, TransportLost
 from dataplane.embedded.initiator.controller import Controller
 from dataplane.embedded.initiator.namespaces import Shown
@@ -182,6 +185,53 @@ class HostNamespace:
             command, data = commands.deallocate(self.nsid, [part])
             (await self.execute(command, data)).check()
 
+    async def compare(self, lba: int, expected: Raw) -> None:
+        """Raise Compare Failure unless the blocks hold ``expected``."""
+        view, size = memoryview(expected), self.block_size
+        blocks = len(view) // size
+        self._check_range(lba, blocks)
+        for at, count in _split(lba, blocks, self._step()):
+            part = view[(at - lba) * size : (at - lba + count) * size]
+            (await self.execute(commands.compare(self.nsid, at, count, size), part)).check()
+
+    async def compare_and_write(self, lba: int, expected: Raw, data: Raw, *, fua: bool = False) -> None:
+        """Both as one fused command; raises ``CompareFailed`` when the first half failed.
+
+        After a lost connection the pair is sent again, so a compare may meet what its own first attempt wrote.
+        """
+        blocks = len(data) // self.block_size
+        self._check_range(lba, blocks)
+        pair = commands.fused(
+            commands.compare(self.nsid, lba, blocks, self.block_size),
+            commands.write(self.nsid, lba, blocks, self.block_size, fua=fua),
+        )
+        refused = False
+
+        async def send(association: Association) -> Reply:
+            nonlocal refused
+            first, second = await association.io_pair((pair[0], expected), (pair[1], data))
+            refused = bool(first.completion.code)
+            return first if refused else second
+
+        try:
+            await self._execute(send)
+        except NvmeError as error:
+            if refused:
+                raise CompareFailed(error.code, dnr=error.dnr) from error
+            raise
+
+    async def copy(self, to_lba: int, from_lba: int, blocks: int, *, fua: bool = False) -> None:
+        """Copy inside the namespace in one command; raises ``NvmeError`` also when the controller cannot."""
+        self._check_range(to_lba, blocks)
+        self._check_range(from_lba, blocks)
+        command, data = commands.copy(self.nsid, to_lba, [(from_lba, blocks)], fua=fua)
+        (await self.execute(command, data)).check()
+
+    @property
+    def max_transfer_bytes(self) -> int:
+        """Bytes of data in one command that every controller takes."""
+        return self._step() * self.block_size
+
     def _check_range(self, lba: int, blocks: int) -> None:
         """SPDK's target answers these without Do Not Retry, so sent, they would be retried."""
         if lba < 0 or blocks < 1 or lba + blocks > self.num_blocks:
@@ -212,6 +262,9 @@ class HostNamespace:
 
     async def execute(self, command: Command, data: Raw = b"", *, read_size: int = 0) -> Reply:
         """Run ``command`` on some path until it succeeds or the rules give it up; then ``NvmeError``."""
+        return await self._execute(lambda association: association.io(command, data, read_size=read_size))
+
+    async def _execute(self, send: Callable[[Association], Awaitable[Reply]]) -> Reply:
         retries = 0
         previous: Path | None = None
         again: Path | None = None
@@ -228,7 +281,7 @@ class HostNamespace:
             if previous is not None and path is not previous:
                 self.counters.failovers += 1
             previous, again = path, None
-            code, dnr, reply = await self._attempt(path, command, data, read_size)
+            code, dnr, reply = await self._attempt(path, send)
             if not code:
                 return reply
             verdict = self._judge(path, code, dnr, retries)
@@ -239,14 +292,15 @@ class HostNamespace:
                 retries += 1
                 again = path
                 self.counters.retries += 1
-                await asyncio.sleep(retry_pause_s(retries))
+                with abortable():
+                    await asyncio.sleep(retry_pause_s(retries))
 
-    async def _attempt(self, path: Path, command: Command, data: Raw, read_size: int) -> tuple[int, bool, Reply]:
+    async def _attempt(self, path: Path, send: Callable[[Association], Awaitable[Reply]]) -> tuple[int, bool, Reply]:
         """SCT << 8 | SC, Do Not Retry, the reply; a lost connection reads as a command aborted with its queue."""
         path.in_flight += 1
         path.ios += 1
         try:
-            reply = await path.controller.require().io(command, data, read_size=read_size)
+            reply = await send(path.controller.require())
         except TransportLost:
             self.counters.lost += 1
             return Status.ABORTED_SQ_DELETION, False, _NOTHING
@@ -267,8 +321,9 @@ class HostNamespace:
         self.counters.waits += 1
         changed = self._changed
         try:
-            async with asyncio.timeout(NO_PATH_WAIT_S):
-                await changed.wait()
+            with abortable():
+                async with asyncio.timeout(NO_PATH_WAIT_S):
+                    await changed.wait()
         except TimeoutError:
             pass  # look again: a transition time may have run out without any event
 

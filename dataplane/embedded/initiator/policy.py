@@ -149,9 +149,13 @@ class Attempt:
     limit: int
 
 
+_FINAL: Final = (Status.ABORTED_BY_REQUEST, Status.COMPARE_FAILURE, Status.ABORTED_FAILED_FUSED)
+"""Answers, not failures, whether Do Not Retry is set or not.  SPDK repeats the last two as any other error."""
+
+
 def judge(attempt: Attempt) -> Verdict:
     """What a failed attempt means."""
-    if attempt.dnr or attempt.code == Status.ABORTED_BY_REQUEST:
+    if attempt.dnr or attempt.code in _FINAL:
         return Verdict.FAIL
     if 0 <= attempt.limit <= attempt.retries:
         return Verdict.FAIL

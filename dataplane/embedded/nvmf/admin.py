@@ -1,6 +1,7 @@
 """Fabrics and admin commands: how an association begins, and what a host asks a controller.
 
-Why: access control of hosts is in ``connect`` and nowhere else.  This module must never wait for the network.
+Why: access control of hosts is in ``connect`` and nowhere else.  This module must never wait for the network,
+except for the data of a command that is to be aborted.
 Invariant: a queue belongs to a controller only after every check of Connect has passed.  Source: SPDK v26.05
 lib/nvmf/ctrlr.c.
 """
@@ -140,14 +141,14 @@ def check_admin(controller: Controller, command: Command) -> None:
         raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
 
 
-def execute(target: NvmfTarget, queue: TcpQueue, controller: Controller, command: Command, data: Raw) -> Answer:
+async def execute(target: NvmfTarget, queue: TcpQueue, controller: Controller, command: Command, data: Raw) -> Answer:
     """Run an admin command other than Asynchronous Event Request; raises NvmeError."""
     check_admin(controller, command)
     if controller.subsystem.discovery and command.opcode not in _OF_DISCOVERY:
         raise NvmeError(Status.INVALID_OPCODE)
     match command.opcode:
         case AdminOp.IDENTIFY:
-            return Answer(data=identify(controller, command))
+            return Answer(data=identify(controller, command, target.settings.crdt))
         case AdminOp.GET_LOG_PAGE:
             return Answer(data=get_log_page(target, queue, controller, command))
         case AdminOp.KEEP_ALIVE:
@@ -160,6 +161,6 @@ def execute(target: NvmfTarget, queue: TcpQueue, controller: Controller, command
             return Answer(set_features(controller, command, data))
         case AdminOp.ABORT:
             victim = controller.queues.get(command.cdw10 & 0xFFFF)
-            aborted = victim is not None and victim.abort(command.cdw10 >> 16)
+            aborted = victim is not None and await victim.abort(command.cdw10 >> 16)
             return Answer(0 if aborted else 1)
     raise NvmeError(Status.INVALID_OPCODE)

@@ -46,6 +46,9 @@ READY_TIMEOUT_MS = 15_000
 KEEP_ALIVE_GRACE_S = 0.1  # so that a keep alive that waits in the socket after a stall is seen first
 NVME_VERSION = version(2, 0)
 
+_DNR = 1 << 15
+_CRD_1 = 1 << 12
+
 _NOTICES = {
     "namespace": (OAES_NAMESPACE_ATTRIBUTE, AsyncEvent(EventType.NOTICE, Notice.NAMESPACE_ATTRIBUTE_CHANGED, 4)),
     "ana": (OAES_ANA_CHANGE, AsyncEvent(EventType.NOTICE, Notice.ANA_CHANGE, 0x0C)),
@@ -143,6 +146,10 @@ class Controller:
         if self.listener is None:
             return AnaState.INACCESSIBLE
         return self.listener.ana_states[anagrpid - 1]
+
+    def with_retry_delay(self, status: int) -> int:
+        """The status field of a failed command: with CRD 1 where the host knows it and may retry."""
+        return status if status & _DNR or not self.features.advanced_retry else status | _CRD_1
 
     def namespace(self, nsid: int) -> Namespace | None:
         """The namespace of that NSID, if this host sees it."""

@@ -19,19 +19,24 @@ if TYPE_CHECKING:
 HOST_BEHAVIOR_SIZE = 512
 _DISCOVERY = (Feature.KEEP_ALIVE_TIMER, Feature.ASYNC_EVENT)
 _OF_NAMESPACE = (Feature.ERROR_RECOVERY, Feature.WRITE_ATOMICITY)
+_NOT_HERE = {
+    AnaState.INACCESSIBLE: Status.ANA_INACCESSIBLE,
+    AnaState.PERSISTENT_LOSS: Status.ANA_PERSISTENT_LOSS,
+    AnaState.CHANGE: Status.ANA_TRANSITION,
+}
 _RESERVED_MASKS = {
     Feature.ARBITRATION: 0xFFFFFF07,
     Feature.ERROR_RECOVERY: 0x1FFFF,
     Feature.VOLATILE_WRITE_CACHE: 0x1,
     Feature.WRITE_ATOMICITY: 0x1,
-    Feature.ASYNC_EVENT: 0x80003FFF,
+    Feature.ASYNC_EVENT: 0x80000FFF,
 }
 
 
 def get_features(controller: Controller, command: Command) -> tuple[int, bytes]:
     """DWORD 0 and the data of the answer; raises NvmeError."""
     feature = command.cdw10 & 0xFF
-    _check(controller, feature, command.nsid)
+    _check(controller, feature, command.nsid, changes=False)
     match feature:
         case Feature.TEMPERATURE_THRESHOLD:
             _check_temperature(command.cdw11)
@@ -58,7 +63,7 @@ def set_features(controller: Controller, command: Command, data: Raw) -> int:
     if command.cdw10 >> 31:
         raise NvmeError(Status.FEATURE_NOT_SAVEABLE)
     feature, value = command.cdw10 & 0xFF, command.cdw11
-    _check(controller, feature, command.nsid)
+    _check(controller, feature, command.nsid, changes=True)
     if feature not in _OF_NAMESPACE and command.nsid not in (0, NSID_ALL):
         raise NvmeError(Status.FEATURE_NOT_NAMESPACE_SPECIFIC)
     match feature:
@@ -88,7 +93,7 @@ def set_features(controller: Controller, command: Command, data: Raw) -> int:
     return 0
 
 
-def _check(controller: Controller, feature: int, nsid: int) -> None:
+def _check(controller: Controller, feature: int, nsid: int, *, changes: bool) -> None:
     """Whether this feature may be asked for that NSID at all."""
     subsystem = controller.subsystem
     if nsid > subsystem.max_nsid and nsid != NSID_ALL:
@@ -98,10 +103,12 @@ def _check(controller: Controller, feature: int, nsid: int) -> None:
             raise NvmeError(Status.INVALID_FIELD)
         return
     namespace = controller.namespace(nsid)
-    if namespace is None or feature not in _OF_NAMESPACE:
+    if namespace is None:
         return
-    if controller.ana_state(namespace.anagrpid) == AnaState.INACCESSIBLE:
-        raise NvmeError(Status.ANA_INACCESSIBLE)
+    state = controller.ana_state(namespace.anagrpid)
+    lost = changes and state == AnaState.PERSISTENT_LOSS
+    if state in _NOT_HERE and (lost or feature in _OF_NAMESPACE):
+        raise NvmeError(_NOT_HERE[state])
 
 
 def _check_temperature(value: int) -> None:

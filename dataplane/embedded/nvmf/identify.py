@@ -2,7 +2,7 @@
 
 Why: hosts treat a target by what Identify says, so every value is SPDK's (v26.05 lib/nvmf/ctrlr.c,
 ctrlr_bdev.c), vendor identifiers included: the engines must look alike to a host.  This module must never
-promise a command that ``io`` does not run: no compare, no fused commands, no copy, no reservations.
+promise a command that ``io`` and ``commands_io`` do not run.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _ANA_TRANSITION_S = 10
 _ANA_STATES_AND_FIXED_GROUP = 0x47  # optimized, non-optimized, inaccessible; ANAGRPID fixed while attached
 
 
-def identify(controller: Controller, command: Command) -> bytes:
-    """The 4096 bytes that an Identify command asks for; raises NvmeError."""
+def identify(controller: Controller, command: Command, crdt: tuple[int, int, int] = (0, 0, 0)) -> bytes:
+    """The 4096 bytes that an Identify command asks for; raises NvmeError.  ``crdt``: command retry delay times."""
     if command.length < layout.IDENTIFY_SIZE:
         raise NvmeError(Status.INVALID_FIELD)
     cns = command.cdw10 & 0xFF
@@ -36,7 +36,7 @@ def identify(controller: Controller, command: Command) -> bytes:
     csi = command.cdw11 >> 24
     match cns:
         case Cns.CONTROLLER:
-            return identify_controller(controller).pack()
+            return identify_controller(controller, crdt).pack()
         case Cns.NAMESPACE:
             namespace = _namespace(controller, command.nsid)
             return _namespace_data(controller, namespace).pack() if namespace else bytes(layout.IDENTIFY_SIZE)
@@ -62,13 +62,14 @@ def identify(controller: Controller, command: Command) -> bytes:
     raise NvmeError(Status.INVALID_FIELD)
 
 
-def identify_controller(controller: Controller) -> layout.IdentifyController:
+def identify_controller(controller: Controller, crdt: tuple[int, int, int]) -> layout.IdentifyController:
     """CNS 01h."""
     options, subsystem = controller.options, controller.subsystem
     groups = subsystem.max_nsid if subsystem.ana_reporting else 0
     common: dict[str, int | str] = {
         "fr": FIRMWARE, "mdts": (options.max_io_size // 4096).bit_length() - 1, "cntlid": controller.cntlid,
         "ver": NVME_VERSION, "aerl": MAX_ASYNC_EVENTS - 1, "elpe": 127, "maxcmd": options.max_queue_depth,
+        "fuses": controller.options.fuses & layout.FUSES_COMPARE_AND_WRITE,
         "sgls": 0x100005, "wctemp": 0x157, "cctemp": 0x175, "mnan": groups, "subnqn": subsystem.nqn,
     }  # fmt: skip
     if subsystem.discovery:
@@ -76,6 +77,7 @@ def identify_controller(controller: Controller) -> layout.IdentifyController:
             **common,  # type: ignore[arg-type]  # each name's type is that of its field
             oaes=layout.OAES_DISCOVERY_CHANGE, cntrltype=2, lpa=0x04,
         )  # fmt: skip
+    oncs = optional_commands(controller)
     return layout.IdentifyController(
         **common,  # type: ignore[arg-type]
         vid=VENDOR, ssvid=VENDOR, ieee=b"\xe4\xd2\x5c", sn=subsystem.options.serial_number,
@@ -83,7 +85,8 @@ def identify_controller(controller: Controller) -> layout.IdentifyController:
         cmic=layout.CMIC_MULTI_PORT | layout.CMIC_MULTI_CONTROLLER | (layout.CMIC_ANA if groups else 0),
         oaes=layout.OAES_NAMESPACE_ATTRIBUTE | (layout.OAES_ANA_CHANGE if groups else 0),
         ctratt=layout.CTRATT_HOST_ID_128, cntrltype=1, acl=3, frmw=0x03, lpa=0x26, sqes=0x66, cqes=0x44,
-        nn=subsystem.max_nsid, vwc=0x05, oncs=optional_commands(controller),
+        nn=subsystem.max_nsid, vwc=0x05, oncs=oncs, ocfs=int(bool(oncs & layout.ONCS_COPY)),
+        crdt1=crdt[0], crdt2=crdt[1], crdt3=crdt[2],
         ioccsz=4 + options.in_capsule_data_size // 16, iorcsz=1, msdbd=1,
         anatt=_ANA_TRANSITION_S if groups else 0, anacap=_ANA_STATES_AND_FIXED_GROUP if groups else 0,
         anagrpmax=groups, nanagrpid=groups,
@@ -91,9 +94,9 @@ def identify_controller(controller: Controller) -> layout.IdentifyController:
 
 
 def optional_commands(controller: Controller) -> int:
-    """ONCS: what every bdev of the subsystem can do and the transport's options do not mask."""
+    """ONCS: what every bdev of the subsystem can do, or any of them is helped with, and no option masks."""
     bdevs = [item.bdev for item in controller.subsystem.namespaces.values()]
-    oncs = 0
+    oncs = layout.ONCS_COMPARE | layout.ONCS_COPY
     if all(_can(bdev, "unmap") for bdev in bdevs):
         oncs |= layout.ONCS_DATASET_MANAGEMENT
     if all(_can(bdev, "write_zeroes") for bdev in bdevs):
@@ -115,11 +118,13 @@ def _namespace(controller: Controller, nsid: int) -> Namespace | None:
 def _namespace_data(controller: Controller, namespace: Namespace) -> layout.IdentifyNamespace:
     bdev = namespace.bdev
     reporting = controller.subsystem.ana_reporting
-    reachable = controller.ana_state(namespace.anagrpid) in (AnaState.OPTIMIZED, AnaState.NON_OPTIMIZED)
+    reachable = controller.ana_state(namespace.anagrpid) not in (AnaState.INACCESSIBLE, AnaState.PERSISTENT_LOSS)
+    longest = bdev.max_copy if 0 < bdev.max_copy <= 0xFFFF else 0xFFFF
     return layout.IdentifyNamespace(
         nsze=bdev.num_blocks, ncap=bdev.num_blocks, nuse=bdev.num_blocks if reachable else 0,
         nsfeat=0x12,  # atomic write unit and optimal sizes are given
         nmic=1, nows=min(0xFFFF, controller.options.max_io_size // bdev.block_size - 1),
+        nacwu=bdev.acwu - 1, mssrl=longest, mcl=longest, msrc=0,
         anagrpid=namespace.anagrpid if reporting else 0, nguid=namespace.nguid, eui64=namespace.eui64,
         lbafs=layout.lba_format(bdev.block_size),
     )  # fmt: skip

@@ -1,15 +1,19 @@
 """I/O commands: from a submission queue entry to a call of a bdev.
 
 Why: here is where ANA states, visibility and pauses meet every single read and write.  This module must never
-touch a bdev of a namespace whose gate is closed, nor one that the host does not see.  Source: SPDK v26.05
-lib/nvmf/ctrlr.c (nvmf_ctrlr_process_io_cmd), ctrlr_bdev.c.
+touch a bdev of a namespace whose gate is closed, nor one that the host does not see.  What is not on the path of
+every read and write is in ``commands_io``.  Source: SPDK v26.05 lib/nvmf/ctrlr.c (nvmf_ctrlr_process_io_cmd,
+nvmf_ctrlr_process_io_fused_cmd), ctrlr_bdev.c.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from dataplane.nvme.commands import Command, IoOp, parse_ranges
+from dataplane.embedded.nvmf import commands_io
+from dataplane.nvme.commands import Command, IoOp
+from dataplane.nvme.identify import FUSES_COMPARE_AND_WRITE
 from dataplane.nvme.layout import Raw
 from dataplane.nvme.logs import AnaState
 from dataplane.nvme.status import NvmeError, Status
@@ -17,10 +21,10 @@ from dataplane.nvme.status import NvmeError, Status
 if TYPE_CHECKING:
     from dataplane.embedded.bdev.base import Bdev
     from dataplane.embedded.nvmf.controller import Controller
+    from dataplane.embedded.nvmf.fused import Half
+    from dataplane.embedded.nvmf.subsystem import Namespace
     from dataplane.embedded.nvmf.tcp import TcpQueue
 
-_FUA = 1 << 30
-_DEALLOCATE = 1 << 25
 _PATH_STATUS = {
     AnaState.INACCESSIBLE: Status.ANA_INACCESSIBLE,
     AnaState.PERSISTENT_LOSS: Status.ANA_PERSISTENT_LOSS,
@@ -40,66 +44,82 @@ async def execute(queue: TcpQueue, controller: Controller, command: Command, dat
         await queue.parked(gate.wait_open())
     gate.inside += 1
     try:
-        if not controller.enabled:
-            raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
-        namespace = controller.namespace(nsid)
-        if namespace is None:
-            raise NvmeError(Status.INVALID_NAMESPACE, dnr=True)
-        state = controller.ana_state(namespace.anagrpid)
-        if state > AnaState.NON_OPTIMIZED:
-            raise NvmeError(_PATH_STATUS[state])
-        if command.flags & 3:
-            raise NvmeError(Status.INVALID_FIELD, dnr=True)  # no fused commands
-        return await _run(namespace.bdev, command, data)
+        return await _run(controller, _reachable(controller, command).bdev, command, data)
     finally:
         gate.leave()
 
 
-async def _run(bdev: Bdev, command: Command, data: Raw) -> Raw:
+def _reachable(controller: Controller, command: Command) -> Namespace:
+    """The namespace of the command, which the host may reach this way; raises NvmeError."""
+    if not controller.enabled:
+        raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
+    namespace = controller.namespace(command.nsid)
+    if namespace is None:
+        raise NvmeError(Status.INVALID_NAMESPACE, dnr=True)
+    state = controller.ana_state(namespace.anagrpid)
+    if state > AnaState.NON_OPTIMIZED:
+        raise NvmeError(_PATH_STATUS[state])
+    return namespace
+
+
+async def _run(controller: Controller, bdev: Bdev, command: Command, data: Raw) -> Raw:
     opcode = command.opcode
+    if command.flags & 3:
+        raise NvmeError(Status.INVALID_FIELD, dnr=True)  # FUSE 3; halves of pairs do not come here
     if opcode == IoOp.READ:
-        blocks = _check(bdev, command, command.length)
+        blocks = commands_io.check_range(bdev, command, command.length)
+        if command.cdw12 & commands_io.FUA:
+            await bdev.flush()  # what is read must be durable, base 2.0c section 3.2.4 of the NVM command set
         return await bdev.read(command.slba, blocks)
     if opcode == IoOp.WRITE:
-        size = _check(bdev, command, len(data)) * bdev.block_size
-        await bdev.write(command.slba, data if len(data) == size else memoryview(data)[:size])
-        if command.cdw12 & _FUA:
-            await bdev.flush()
+        size = commands_io.check_range(bdev, command, len(data)) * bdev.block_size
+        whole = data if len(data) == size else memoryview(data)[:size]
+        await bdev.write(command.slba, whole, fua=bool(command.cdw12 & commands_io.FUA))
         return _NOTHING
     if opcode == IoOp.FLUSH:
         await bdev.flush()
         return _NOTHING
-    if opcode == IoOp.WRITE_ZEROES:
-        blocks = _check(bdev, command, None)
-        if command.cdw12 & _DEALLOCATE:
-            raise NvmeError(Status.INVALID_FIELD)
-        await bdev.write_zeroes(command.slba, blocks)
-        return _NOTHING
-    if opcode == IoOp.DATASET_MANAGEMENT:
-        await _dataset_management(bdev, command, data)
-        return _NOTHING
-    raise NvmeError(Status.INVALID_OPCODE, dnr=True)
+    return await commands_io.run(controller, bdev, command, data)
 
 
-def _check(bdev: Bdev, command: Command, buffer_bytes: int | None) -> int:
-    """The number of blocks, which lie inside the bdev and fit into the buffer."""
-    blocks = (command.cdw12 & 0xFFFF) + 1
-    if command.slba + blocks > bdev.num_blocks:
-        raise NvmeError(Status.LBA_OUT_OF_RANGE)
-    if buffer_bytes is not None and blocks * bdev.block_size > buffer_bytes:
-        raise NvmeError(Status.DATA_SGL_LENGTH_INVALID)
-    return blocks
+async def abort(controller: Controller | None, command: Command | None, task: asyncio.Task[bool]) -> bool:
+    """Ask the bdev of an I/O command to take back what ``task`` has begun for it; whether it will end so."""
+    namespace = controller.namespace(command.nsid) if controller is not None and command is not None else None
+    return namespace is not None and await namespace.bdev.abort(task)
 
 
-async def _dataset_management(bdev: Bdev, command: Command, data: Raw) -> None:
-    count = (command.cdw10 & 0xFF) + 1
-    if not command.cdw11 & 4:
-        return  # hints other than deallocate are taken and do nothing
-    if count * 16 > len(data):
-        raise NvmeError(Status.DATA_SGL_LENGTH_INVALID)
-    ranges = parse_ranges(data, count)
-    if any(lba + blocks > bdev.num_blocks for lba, blocks in ranges):
-        raise NvmeError(Status.LBA_OUT_OF_RANGE)
-    for lba, blocks in ranges:
-        if blocks:
-            await bdev.unmap(lba, blocks)
+async def execute_pair(
+    queue: TcpQueue, controller: Controller, first: Half, second: Half
+) -> tuple[NvmeError | None, NvmeError | None]:
+    """Run a fused pair; how each half ended."""
+    subsystem = controller.subsystem
+    nsids = {half.command.nsid for half in (first, second)}
+    gates = [subsystem.gate(nsid) for nsid in nsids if 0 < nsid <= subsystem.max_nsid]
+    while any(gate.closed for gate in gates):
+        for gate in gates:
+            if gate.closed:
+                await queue.parked(gate.wait_open())
+    for gate in gates:
+        gate.inside += 1
+    try:
+        one = _refused(controller, first.command, IoOp.COMPARE)
+        two = _refused(controller, second.command, IoOp.WRITE if one is None else None)
+        if one is not None or two is not None:
+            # As SPDK: the half that is right finds no partner.
+            return one or NvmeError(Status.ABORTED_MISSING_FUSED), two or NvmeError(Status.ABORTED_MISSING_FUSED)
+        bdev = _reachable(controller, second.command).bdev
+        return await commands_io.compare_and_write(bdev, (first.command, first.data), (second.command, second.data))
+    finally:
+        for gate in gates:
+            gate.leave()
+
+
+def _refused(controller: Controller, command: Command, opcode: IoOp | None) -> NvmeError | None:
+    """Why that command cannot be the half of a pair that has to be an ``opcode``, if that still matters."""
+    try:
+        _reachable(controller, command)
+    except NvmeError as error:
+        return error
+    if not controller.options.fuses & FUSES_COMPARE_AND_WRITE:
+        return NvmeError(Status.INVALID_FIELD, dnr=True)
+    return None if opcode in (None, command.opcode) else NvmeError(Status.INVALID_OPCODE)

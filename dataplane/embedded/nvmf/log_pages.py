@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dataplane.embedded.nvmf.identify import FIRMWARE, optional_commands
 from dataplane.nvme.commands import NSID_ALL, AdminOp, Command, Feature, IoOp, LogId
-from dataplane.nvme.identify import ONCS_DATASET_MANAGEMENT, ONCS_WRITE_ZEROES
+from dataplane.nvme.identify import ONCS_COMPARE, ONCS_COPY, ONCS_DATASET_MANAGEMENT, ONCS_WRITE_ZEROES
 from dataplane.nvme.logs import (
     EFFECT_CONTENT,
     EFFECT_CONTROLLER_SCOPE,
@@ -18,9 +18,7 @@ from dataplane.nvme.logs import (
     EFFECT_SUPPORTED,
     AnaGroup,
     AnaLog,
-    ErrorEntry,
     FirmwareSlotLog,
-    SmartLog,
     changed_namespaces,
     effects_log,
     feature_effects,
@@ -43,6 +41,8 @@ _FEATURES = [
     Feature.INTERRUPT_VECTOR, Feature.WRITE_ATOMICITY, Feature.ASYNC_EVENT, Feature.KEEP_ALIVE_TIMER,
     Feature.HOST_BEHAVIOR, Feature.HOST_IDENTIFIER,
 ]  # fmt: skip
+_EMPTY = (LogId.ERROR, LogId.SMART, LogId.MI_EFFECTS)
+"""As in SPDK: no failure is kept, there is no medium with a health, no NVMe-MI; zeroes at every offset."""
 _NOTICE_OF = {LogId.CHANGED_NAMESPACES: "namespace", LogId.ANA: "ana", LogId.DISCOVERY: "discovery"}
 
 
@@ -55,6 +55,8 @@ def get_log_page(target: NvmfTarget, queue: TcpQueue, controller: Controller, co
         raise NvmeError(Status.INVALID_FIELD)
     if log in (*_LOGS, LogId.ANA) and log != LogId.SMART and command.nsid not in (0, NSID_ALL):
         raise NvmeError(Status.INVALID_FIELD)
+    if log in _EMPTY and not controller.subsystem.discovery:
+        return bytes(size)
     page = _page(target, queue, controller, log, command)
     if offset >= len(page):
         raise NvmeError(Status.INVALID_FIELD)
@@ -81,10 +83,6 @@ def _page(target: NvmfTarget, queue: TcpQueue, controller: Controller, log: int,
             return changed_namespaces(list(controller.changed_nsids))
         case LogId.COMMAND_EFFECTS:
             return _effects(controller)
-        case LogId.ERROR:
-            return bytes(128 * ErrorEntry.SIZE)  # no command's failure is kept, as in SPDK
-        case LogId.SMART:
-            return SmartLog().pack()
         case LogId.FIRMWARE_SLOT:
             return FirmwareSlotLog(revision1=FIRMWARE).pack()
         case LogId.SUPPORTED:
@@ -92,8 +90,6 @@ def _page(target: NvmfTarget, queue: TcpQueue, controller: Controller, log: int,
             return supported_logs([*_LOGS, LogId.FEATURE_EFFECTS, LogId.MI_EFFECTS, *ana])
         case LogId.FEATURE_EFFECTS:
             return feature_effects(_FEATURES, [Feature.ERROR_RECOVERY])
-        case LogId.MI_EFFECTS:
-            return bytes(4096)  # LPA promises the page; no NVMe-MI command is supported
     raise NvmeError(Status.INVALID_LOG_PAGE)
 
 
@@ -114,6 +110,10 @@ def _effects(controller: Controller) -> bytes:
     change = quiet | EFFECT_CONTENT
     io = {int(IoOp.FLUSH): change, int(IoOp.WRITE): change, int(IoOp.READ): quiet}
     oncs = optional_commands(controller)
+    if oncs & ONCS_COMPARE:
+        io[IoOp.COMPARE] = quiet
+    if oncs & ONCS_COPY:
+        io[IoOp.COPY] = change
     if oncs & ONCS_WRITE_ZEROES:
         io[IoOp.WRITE_ZEROES] = change
     if oncs & ONCS_DATASET_MANAGEMENT:

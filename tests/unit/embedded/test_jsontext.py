@@ -52,8 +52,10 @@ def test_what_can_never_become_json(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b" ", b"[", b'{"a"', b'{"a":', b'"abc', b'"\\', b'"\\u12', b"tru", b"-", b"1.", b"[1", b'"\xc3']
-)
+    "text",
+    [b"[1e9", b"[1.5e+3", b"[-0.0E-1", b"", b" ", b"[", b'{"a"', b'{"a":', b'"abc', b'"\\', b'"\\u12', b"tru", b"-", b"1.",
+     b"[1", b'"\xc3'],
+)  # fmt: skip
 def test_what_may_still_become_json(text: bytes) -> None:
     assert read_all(text) == []
 
@@ -118,3 +120,19 @@ def test_garbage_ends_the_same_way_cut_or_whole(text: bytes, cut: int) -> None:
     # A number at the top level is complete wherever the data ends, so a cut may make two of it.
     if not any(digit in b"0123456789" for digit in text):
         assert outcome(text) == outcome(text[:cut], text[cut:])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[1e999]", b"[-0.5E+10, 1]", b'{"a": 120e1, "b": -17}', b'["\\u00e9\xc3\xa9\\n\\ud83d\\ude00"]', b"[1234567]"],
+)
+def test_cut_at_every_byte(text: bytes) -> None:
+    assert read_all(*(bytes([byte]) for byte in text)) == read_all(text)
+
+
+@pytest.mark.parametrize(
+    "text", [b"[01]", b"[-01]", b"[1.e1]", b"[12.34.5]", b"[1e5e5]", b"[12345-]", b'["abc\xc3\\n"]']
+)
+def test_cut_at_every_byte_it_is_refused_as_well(text: bytes) -> None:
+    with pytest.raises(JsonSyntaxError):
+        read_all(*(bytes([byte]) for byte in text))

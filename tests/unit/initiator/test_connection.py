@@ -99,11 +99,11 @@ async def read(connection: Connection, size: int = 8192) -> Reply:
 
 
 @pytest.mark.parametrize("agreed", [NO_DIGESTS, BOTH, HEADERS, PAYLOAD])
-def test_payload_in_pieces_and_out_of_order_is_gathered(agreed: Digests) -> None:
+def test_payload_in_pieces_is_gathered(agreed: Digests) -> None:
     async def script(peer: Peer) -> None:
         cid = (await peer.command()).command.cid
-        peer.data(cid, 4096, b"b" * 4096, last=False)
-        peer.data(cid, 0, b"a" * 4096)
+        peer.data(cid, 0, b"a" * 4096, last=False)
+        peer.data(cid, 4096, b"b" * 4096)
         peer.complete(cid)
 
     async def act(connection: Connection) -> None:
@@ -199,7 +199,17 @@ def test_commands_are_answered_in_any_order_and_wait_for_a_slot() -> None:
     play(script, act, entries=4)
 
 
+def twice(peer: Peer, cid: int) -> None:
+    """Half of the data two times: as many bytes as were asked for, and a hole."""
+    for _ in range(2):
+        peer.data(cid, 0, b"x" * 4096, last=False)
+    peer.complete(cid)
+
+
 WRONG = {
+    "data that comes twice": twice,
+    "data out of order": lambda peer, cid: peer.data(cid, 4096, b"x" * 4096),
+    "success before the end": lambda peer, cid: peer.data(cid, 0, b"x" * 4096, last=False, success=True),
     "unknown command": lambda peer, cid: peer.complete(cid + 1),
     "data beyond the buffer": lambda peer, cid: peer.data(cid, 8192, b"x"),
     "data for a command that reads nothing": lambda peer, cid: peer.data(cid + 1, 0, b"x"),
@@ -319,3 +329,118 @@ def test_nobody_there_is_told_with_the_reason() -> None:
             await open_connection(Endpoint("127.0.0.1", port), 4, 4096, 5)
 
     asyncio.run(connect())
+
+
+def pair(lba: int) -> tuple[tuple[commands.Command, bytes], tuple[commands.Command, bytes]]:
+    compare, write = commands.fused(commands.compare(1, lba, 1, 512), commands.write(1, lba, 1, 512))
+    return (compare, b"c" * 512), (write, b"w" * 512)
+
+
+def test_halves_of_fused_commands_go_out_one_right_after_the_other() -> None:
+    """Whatever else wants a slot: three of them, two pairs and two reads."""
+
+    async def script(peer: Peer) -> None:
+        pending: list[CapsuleCmd] = []
+        seen: list[int] = []
+        while len(seen) < 6:
+            got = await peer.command()
+            pending.append(got)
+            seen.append(got.command.fuse)
+            if got.command.fuse == commands.FUSE_FIRST:
+                continue
+            for each in pending:
+                code = Status.COMPARE_FAILURE if each.command.fuse == 1 else 0
+                peer.complete(each.command.cid, code)
+            pending.clear()
+        assert "".join(map(str, seen)).count("12") == 2
+
+    async def act(connection: Connection) -> None:
+        connection.in_capsule = 8192
+        first, *_, second = await asyncio.gather(
+            connection.execute_pair(*pair(1)), read(connection), read(connection), connection.execute_pair(*pair(2))
+        )
+        for one, two in (first, second):
+            assert (one.completion.code, two.completion.code) == (Status.COMPARE_FAILURE, 0)
+        assert connection.in_flight == 0
+
+    play(script, act)
+
+
+def test_a_pair_that_is_given_up_while_it_waits_leaves_its_slot_to_others() -> None:
+    async def script(peer: Peer) -> None:
+        held = [await peer.command() for _ in range(2)]
+        assert (await peer.command()).command.fuse == 0, "the third slot, once the pair has let it go"
+        for each in held:
+            peer.complete(each.command.cid)
+        assert [(await peer.command()).command.fuse for _ in range(2)] == [1, 2]
+        await peer.next()
+
+    async def act(connection: Connection) -> None:
+        connection.in_capsule = 8192
+        reads = [asyncio.create_task(read(connection)) for _ in range(2)]
+        await asyncio.sleep(0)
+        given_up = asyncio.create_task(connection.execute_pair(*pair(1)))
+        await asyncio.sleep(0)
+        assert len(connection.commands_of(reads[0])) == 1
+        reads.append(asyncio.create_task(read(connection)))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.gather(*reads[:2])
+        lost = asyncio.create_task(connection.execute_pair(*pair(2)))
+        while connection.in_flight < 3:
+            await asyncio.sleep(0)
+        connection.drop("enough")
+        for task in (lost, reads[2]):
+            with pytest.raises(TransportLost, match="enough"):
+                await task
+
+    play(script, act)
+
+
+def test_each_byte_is_asked_for_once() -> None:
+    async def script(peer: Peer) -> None:
+        cid = (await peer.command()).command.cid
+        for _ in range(2):
+            peer.send(pdu.r2t(R2T(cid, 1, 0, 8192)))
+        sent = [await peer.next() for _ in range(3)]
+        assert [type(item) for item in sent] == [H2CData, H2CData, TermReq]
+
+    async def act(connection: Connection) -> None:
+        connection.in_capsule = 0
+        with pytest.raises(TransportLost, match="out of turn"):
+            await connection.execute(commands.write(1, 0, 16, 512), bytes(8192))
+
+    play(script, act)
+
+
+def test_data_that_went_in_the_capsule_cannot_be_asked_for() -> None:
+    async def script(peer: Peer) -> None:
+        peer.send(pdu.r2t(R2T((await peer.command()).command.cid, 1, 0, 512)))
+        assert isinstance(await peer.next(), TermReq)
+
+    async def act(connection: Connection) -> None:
+        with pytest.raises(TransportLost, match="out of turn"):
+            await connection.execute(commands.write(1, 0, 1, 512), bytes(512))
+
+    play(script, act)
+
+
+@pytest.mark.parametrize("greeting", [IcResp(pfv=1), IcResp(cpda=32), IcResp(maxh2cdata=4095), IcResp(digests=BOTH)])
+def test_a_greeting_that_cannot_be_used_is_refused(greeting: IcResp) -> None:
+    """An alignment of more than 128 bytes could not even be written into a PDU."""
+
+    async def both() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readexactly(128)
+            writer.write(greeting.pack())
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(TransportLost, match="unacceptable"):
+            await open_connection(Endpoint("127.0.0.1", port), 4, 1 << 17, 20)
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(both())

@@ -108,6 +108,8 @@ def attempt(code: Status, **other: object) -> Attempt:
         (attempt(Status.ABORTED_SQ_DELETION, path_usable=False), Verdict.RESELECT),
         (attempt(Status.ABORTED_SQ_DELETION, path_usable=False, others=False), Verdict.FAIL),
         (attempt(Status.ABORTED_BY_REQUEST), Verdict.FAIL),
+        (attempt(Status.COMPARE_FAILURE), Verdict.FAIL),
+        (attempt(Status.ABORTED_FAILED_FUSED), Verdict.FAIL),
         (attempt(Status.RESERVATION_CONFLICT), Verdict.RETRY),
         (attempt(Status.RESERVATION_CONFLICT, retries=3), Verdict.FAIL),
         (attempt(Status.RESERVATION_CONFLICT, retries=10**6, limit=-1), Verdict.RETRY),

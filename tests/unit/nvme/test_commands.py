@@ -35,6 +35,16 @@ def test_ranges_of_dataset_management() -> None:
     assert commands.parse_ranges(data, 2) == [(8, 16), (1 << 40, 1)]
 
 
+def test_copy_and_fused_commands_as_the_specification_lays_them_out() -> None:
+    command, data = commands.copy(3, 1 << 33, [(1 << 40, 65536), (7, 1)], fua=True)
+    assert (command.slba, command.cdw12, command.length, len(data)) == (1 << 33, 1 << 30 | 1, 64, 64)
+    assert data[8:18] == (1 << 40).to_bytes(8, "little") + b"\xff\xff"
+    assert (commands.parse_source(data), commands.parse_source(data[32:])) == ((1 << 40, 65536), (7, 1))
+    halves = commands.fused(commands.compare(1, 9, 2, 512), commands.write(1, 9, 2, 512))
+    assert [(half.fuse, half.psdt, half.slba, half.length) for half in halves] == [(1, 1, 9, 1024), (2, 1, 9, 1024)]
+    assert [half.pack()[0:2] for half in halves] == [b"\x05\x41", b"\x01\x42"]
+
+
 def test_a_log_page_longer_than_64_ki_dwords() -> None:
     command = commands.get_log_page(LogId.ANA, 1 << 20, offset=1 << 33, specific=1, retain_event=True)
     assert command.cdw10 == 0x0C | 1 << 8 | 1 << 15 | 0xFFFF << 16
