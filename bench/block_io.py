@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from bench import hosts
 from bench.hosts import Workload
-from bench.target import DEVICES, Device, Target, exporting
+from bench.target import DEVICES, Device, Target, alone, exporting
 from dataplane.launch import EngineKind
 
 RUN_S: Final = 2
@@ -62,13 +62,15 @@ def measure(
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ws7000-bench-")))
             targets = [stack.enter_context(exporting(kind, device, folder)) for kind in kinds]
             for target in targets:
-                hosts.run_load(target, _FILL, RUN_S)  # reading what was never written costs less than it should
+                with alone(target, targets):
+                    hosts.run_load(target, _FILL, RUN_S)  # reading what was never written is too cheap
             for work in (work for work in WORKLOADS if only in work.name):
                 for _ in range(rounds):
                     for target in targets:
                         say(f"{device}: {work.name}: {target.kind}")
                         runs = found.setdefault(work.name, {}).setdefault(target.kind, [])
-                        runs.append(_one(target, work, perf))
+                        with alone(target, targets):
+                            runs.append(_one(target, work, perf))
         report["devices"][device] = {name: _summary(runs) for name, runs in found.items()}
     return report
 

@@ -51,10 +51,12 @@ def run_perf(program: Path, target: Target, work: Workload, run_s: int) -> Figur
     kinds = {100: "read", 0: "write"}
     kind = kinds.get(work.read_percent, "rw")
     where = f"trtype:TCP adrfam:IPv4 traddr:{ADDRESS} trsvcid:{target.port} subnqn:{NQN}"
+    # Its depth is of the namespace, over all of its connections.
     command = [
-        str(program), "-r", where, "-q", str(work.depth), "-P", str(work.queues), "-o", str(work.io_bytes),
-        "-w", kind if work.sequential else f"rand{kind}", "-t", str(run_s), "-a", str(WARM_UP_S), "-L",
-        "-c", hex(1 << max(os.sched_getaffinity(0))), "--no-huge", "-s", str(_HOST_MEMORY_MIB),
+        str(program), "-r", where, "-L", "--no-huge",
+        "-q", str(work.depth * work.queues), "-P", str(work.queues), "-o", str(work.io_bytes),
+        "-w", kind if work.sequential else f"rand{kind}", "-t", str(run_s), "-a", str(WARM_UP_S),
+        "-c", hex(1 << max(os.sched_getaffinity(0))), "-s", str(_HOST_MEMORY_MIB),
     ]  # fmt: skip
     if kind == "rw":
         command += ["-M", str(work.read_percent)]

@@ -7,8 +7,9 @@ or a file behind.
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,19 @@ class Target:
         """Processor time that the engine has used so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def alone(target: Target, targets: Sequence[Target]) -> Iterator[None]:
+    """While the block runs, only ``target`` of ``targets`` runs: one that polls would take its core away."""
+    others = [other for other in targets if other is not target]
+    for other in others:
+        os.kill(other.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for other in others:
+            os.kill(other.pid, signal.SIGCONT)
 
 
 def resident_bytes(pid: int) -> int:
