@@ -214,7 +214,12 @@ async def misuse(
             writer.transport.pause_reading()
             await release.wait()
         elif end == 3:  # reads what there is
-            await reader.read(1 << 16) if rng.random() < 0.5 else await asyncio.sleep(0)
+            # There may be nothing: who sends half a PDU on a connected queue is waited for.
+            either = [asyncio.ensure_future(reader.read(1 << 16)), asyncio.ensure_future(release.wait())]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            for each in either:
+                each.cancel()
+            await asyncio.gather(*either, return_exceptions=True)
     finally:
         writer.transport.abort() if rng.random() < 0.3 else writer.close()
 
@@ -236,6 +241,7 @@ async def play_round(lab: Lab, seed: int) -> None:
         for each in stuck:
             each.cancel()
         if stuck:
+            good.cancel()
             raise Found(f"{len(stuck)} attackers are neither answered nor disconnected")
     for each in attackers:
         each.result()
@@ -278,7 +284,7 @@ async def run(seed: int, *, rounds: int | None, seconds: float) -> tuple[int, in
             if grown > GROWTH_BYTES:
                 raise Found(f"{grown >> 20} MiB more are held after {count} rounds")
         except Exception as problem:  # noqa: BLE001 - whatever the good host meets is a finding
-            again = f"python tests/fuzz/live.py --seed {seed + count} --rounds 1"
+            again = f"./run fuzz --live {seed + count}"
             return count, lab.verified, f"{type(problem).__name__}: {problem}; again: {again}"
         finally:
             logging.getLogger().removeHandler(complaints)

@@ -34,6 +34,8 @@ TRANSFER_MAX: Final = 1 << 20  # bytes in one command when the controller sets n
 EVENTS: Final = identify.OAES_NAMESPACE_ATTRIBUTE | identify.OAES_ANA_CHANGE | identify.OAES_DISCOVERY_CHANGE
 READY_POLL_S: Final = 0.01
 SHUTDOWN_S: Final = 1.0
+DISCOVERY_MAX: Final = 4096  # entries; a controller that names more is not believed
+DISCOVERY_TRIES: Final = 16
 
 
 class TimeoutAction(Enum):
@@ -330,9 +332,12 @@ async def open_association(options: AssociationOptions) -> Association:
 
 async def read_discovery(association: Association) -> logs.DiscoveryLog:
     """The whole discovery log; read again while it changes.  Raises ``NvmeError``, ``TransportLost``."""
-    while True:
+    for _ in range(DISCOVERY_TRIES):
         head = await association.log(LogId.DISCOVERY, 1024)
         count = int.from_bytes(head[8:16], "little")
+        if count > DISCOVERY_MAX:
+            break
         whole = logs.DiscoveryLog.parse(await association.log(LogId.DISCOVERY, 1024 * (count + 1)))
         if whole.generation == int.from_bytes(head[:8], "little") and len(whole.entries) == count:
             return whole
+    raise NvmeError(Status.DATA_TRANSFER_ERROR)

@@ -53,8 +53,8 @@ def test_what_can_never_become_json(text: bytes) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"[1e9", b"[1.5e+3", b"[-0.0E-1", b"", b" ", b"[", b'{"a"', b'{"a":', b'"abc', b'"\\', b'"\\u12', b"tru", b"-", b"1.",
-     b"[1", b'"\xc3'],
+    [b"[1e9", b"[1.5e+3", b"[-0.0E-1", b"", b" ", b"[", b'{"a"', b'{"a":', b'"abc', b'"\\', b'"\\u12', b"tru", b"-",
+     b"1.", b"[1", b'"\xc3'],
 )  # fmt: skip
 def test_what_may_still_become_json(text: bytes) -> None:
     assert read_all(text) == []
