@@ -86,6 +86,16 @@ class Bdev(ABC):
         return False
 
     @property
+    def prompt(self) -> bool:
+        """Whether reads and writes are expected to end without waiting, so that no task has to be made for them."""
+        return False
+
+    @property
+    def unhindered(self) -> bool:
+        """Whether neither a rate limit nor a compare and write holds I/O back now."""
+        return self.limits is None and (self._ranges is None or not self._ranges.exclusive)
+
+    @property
     def stats(self) -> IoStat:
         """Counters since registration or the last reset; made at the first use."""
         if self._stats is None:

@@ -49,6 +49,11 @@ class SplitPart(Layer):
     def __init__(self, base: Bdev, name: str, offset_blocks: int, num_blocks: int) -> None:
         super().__init__(base, name, part_uuid(base.uuid, offset_blocks, num_blocks), offset_blocks, num_blocks)
 
+    @property
+    def prompt(self) -> bool:
+        """As the base, if nothing holds I/O back here."""
+        return self.unhindered and self.base.prompt
+
     def driver_specific(self) -> dict[str, object]:
         """The ``split`` object."""
         return {"split": {"base_bdev": self.base.name, "offset_blocks": self.offset_blocks}}

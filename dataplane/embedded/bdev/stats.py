@@ -37,8 +37,10 @@ class OpStat:
 
     def count(self, size_bytes: int, ticks: int) -> None:
         """One I/O that ended well after ``ticks``."""
-        self.min_ticks = ticks if self.ops == 0 else min(self.min_ticks, ticks)
-        self.max_ticks = max(self.max_ticks, ticks)
+        if ticks < self.min_ticks or not self.ops:  # comparisons, since this is counted for every I/O
+            self.min_ticks = ticks
+        if ticks > self.max_ticks:
+            self.max_ticks = ticks
         self.ops += 1
         self.size_bytes += size_bytes
         self.ticks += ticks
