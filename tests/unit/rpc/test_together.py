@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import _thread
+import os
+import signal
 import threading
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_an_interrupt_does_not_wait_for_an_engine(peer: Any, session: Any) -> No
 
     def silent(line: Any) -> None:
         line.request()
-        _thread.interrupt_main()
+        os.kill(os.getpid(), signal.SIGINT)
         release.wait(30)
 
     engine = peer(silent)
