@@ -39,17 +39,17 @@ class IoStat:
     read: OpStat = field(default_factory=OpStat)
     write: OpStat = field(default_factory=OpStat)
     unmap: OpStat = field(default_factory=OpStat)
+    copy: OpStat = field(default_factory=OpStat)
     failed: int = 0
 
     def to_json(self) -> dict[str, object]:
         """The fields in SPDK's order (lib/bdev/bdev.c: spdk_bdev_dump_io_stat_json)."""
         body: dict[str, object] = {}
-        copy = OpStat()
         named = (
             ("read", "read", self.read),
             ("written", "write", self.write),
             ("unmapped", "unmap", self.unmap),
-            ("copied", "copy", copy),
+            ("copied", "copy", self.copy),
         )
         for done, name, stat in named:
             body[f"bytes_{done}"] = stat.size_bytes
@@ -64,9 +64,9 @@ class IoStat:
     def reset(self, mode: str) -> None:
         """``all``, ``maxmin``, ``error`` or ``none`` (lib/bdev: spdk_bdev_reset_stat_mode)."""
         if mode == "all":
-            self.read, self.write, self.unmap, self.failed = OpStat(), OpStat(), OpStat(), 0
+            self.read, self.write, self.unmap, self.copy, self.failed = OpStat(), OpStat(), OpStat(), OpStat(), 0
         elif mode == "maxmin":
-            for stat in (self.read, self.write, self.unmap):
+            for stat in (self.read, self.write, self.unmap, self.copy):
                 stat.max_ticks = stat.min_ticks = 0
         elif mode == "error":
             self.failed = 0

@@ -6,9 +6,10 @@ This module must never read a clock or touch a connection: ``now`` is passed in,
 Source: SPDK v26.05 module/bdev/nvme/bdev_nvme.c (``bdev_nvme_check_op_after_reset``, ``nvme_ctrlr_is_failed``,
 ``bdev_nvme_failover_trid``).
 
-Invariants: a deleted controller never connects again; without a reconnect delay at most one attempt follows a
-loss; ``fast_failed`` and ``lost_at`` are cleared by a success.  (SPDK v26.05 never clears the former, so one
-long outage makes its controller fail I/O at once for ever; that is a defect, not a rule.)
+Invariants: a deleted controller never connects again, a disabled one only when it is enabled; without a reconnect
+delay at most one attempt follows a loss; ``fast_failed`` and ``lost_at`` are cleared by a success.  (SPDK v26.05
+never clears the former, so one long outage makes its controller fail I/O at once for ever; that is a defect, not a
+rule.)
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Phase(Enum):
     ENABLED = "enabled"
     RESETTING = "resetting"
     DELAYED = "reconnect_is_delayed"
+    DISABLED = "disabled"
     FAILED = "failed"
     DELETING = "deleting"
 
@@ -36,6 +38,8 @@ class Event(Enum):
     CONNECT_FAILED = auto()
     DELAY_OVER = auto()
     RESET = auto()
+    DISABLE = auto()
+    ENABLE = auto()
     DELETE = auto()
 
 
@@ -44,6 +48,7 @@ class Action(Enum):
 
     NOTHING = auto()
     CONNECT = auto()
+    DISCONNECT = auto()
     WAIT = auto()
     DELETE = auto()
 
@@ -85,7 +90,7 @@ class Link:
 
     def may_recover(self, policy: LossPolicy) -> bool:
         """Whether I/O should wait for this controller rather than fail."""
-        if self.fast_failed or self.phase in (Phase.DELETING, Phase.FAILED):
+        if self.fast_failed or self.phase in (Phase.DELETING, Phase.FAILED, Phase.DISABLED):
             return False
         return self.phase is not Phase.RESETTING or policy.reconnect_delay_s != 0
 
@@ -96,6 +101,7 @@ _START: Final = {
     (Phase.FAILED, Event.RESET),
     (Phase.DELAYED, Event.RESET),
     (Phase.DELAYED, Event.DELAY_OVER),
+    (Phase.DISABLED, Event.ENABLE),
 }
 
 
@@ -108,6 +114,8 @@ def step(link: Link, event: Event, now: float, policy: LossPolicy) -> tuple[Link
     if (link.phase, event) in _START:
         lost_at = now if link.lost_at is None else link.lost_at
         return replace(link, phase=Phase.RESETTING, lost_at=lost_at), Action.CONNECT
+    if event is Event.DISABLE and link.phase in (Phase.ENABLED, Phase.DELAYED, Phase.FAILED):
+        return replace(link, phase=Phase.DISABLED, lost_at=None), Action.DISCONNECT
     if link.phase is Phase.RESETTING and event is Event.CONNECTED:
         return Link(), Action.NOTHING
     if link.phase is Phase.RESETTING and event in (Event.CONNECT_FAILED, Event.LOST):

@@ -294,27 +294,6 @@ async def bdev_nvme_get_io_paths(engine: Engine, p: Params) -> object:
 
 
 @method(
-    "bdev_nvme_reset_controller",
-    RUNTIME,
-    Param("name", "string", required=True),
-    Param("cntlid", "uint16"),
-    decode_error=_INVALID,
-)
-async def bdev_nvme_reset_controller(engine: Engine, p: Params) -> object:
-    """Disconnect and connect again: every controller under the name, or the one with the identifier."""
-    group = engine.nvme.groups.get(p["name"])
-    wanted = p.get("cntlid", 0)
-    controllers = [each for each in (group.controllers if group else []) if wanted in (0, each.cntlid)]
-    if not controllers:
-        raise _fault(errno.ENODEV)
-    for controller in controllers:
-        number = await controller.reset()
-        if number:
-            raise _fault(number)
-    return True
-
-
-@method(
     "bdev_nvme_get_controller_health_info",
     RUNTIME,
     Param("name", "string", required=True),

@@ -128,3 +128,17 @@ def test_a_single_address_waits_and_without_a_delay_nothing_rotates() -> None:
     assert rotate((A,), 1, PATIENT, lost=False)[1] is False
     order, now_too = rotate((A, B), 1, NEVER, lost=False)
     assert (order[0].traddr, now_too) == ("10.0.0.1", False)
+
+
+def test_a_disabled_controller_waits_to_be_enabled() -> None:
+    link, actions = run(PATIENT, (Event.LOST, 0), (Event.CONNECT_FAILED, 1), (Event.DISABLE, 2))
+    assert (link, actions[-1]) == (Link(Phase.DISABLED), Action.DISCONNECT)
+    assert not link.may_recover(PATIENT)
+    for event in (Event.LOST, Event.DELAY_OVER, Event.RESET, Event.DISABLE, Event.CONNECTED):
+        assert step(link, event, 3, PATIENT) == (link, Action.NOTHING)
+    assert step(link, Event.ENABLE, 7, PATIENT) == (Link(Phase.RESETTING, lost_at=7), Action.CONNECT)
+
+
+def test_only_a_disabled_controller_is_enabled() -> None:
+    for phase in set(Phase) - {Phase.DISABLED}:
+        assert step(Link(phase), Event.ENABLE, 0, PATIENT) == (Link(phase), Action.NOTHING)
