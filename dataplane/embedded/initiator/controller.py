@@ -152,11 +152,12 @@ class Controller:
     async def disable(self) -> int:
         """Disconnect until ``enable``: its paths are given up, its namespaces stay.  Answers as ``reset``."""
         refused = self._refusal()
-        if not refused:
-            self._asked = True
-            self._apply(Event.DISABLE)
-            await asyncio.wait([task for task in self._tasks if task.get_name() == _DISCONNECT])
-        return refused
+        if refused or self.link.phase is Phase.DISABLED:
+            return refused
+        self._asked = True
+        self._apply(Event.DISABLE)
+        await asyncio.wait([task for task in self._tasks if task.get_name() == _DISCONNECT])
+        return 0
 
     def _refusal(self) -> int:
         """Why it cannot be reset, disabled or enabled now: a positive errno, or 0."""
