@@ -22,6 +22,7 @@ HOST = "nqn.2026-01.io.ws7000:host:rules"
 LOCAL = "127.0.0.1"
 BLOCK = 512
 PATIENT = {"ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1}
+LONG_DELAY = {"ctrlr_loss_timeout_sec": -1, "reconnect_delay_sec": 1000}
 LAUNCHED: dict[str, Any] = next(
     dict(entry["params"])
     for part in START_CONFIG["subsystems"]  # type: ignore[attr-defined]
