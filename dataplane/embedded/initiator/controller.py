@@ -193,12 +193,17 @@ class Controller:
         elif action is Action.DISCONNECT:
             self._spawn(self._drop_association(notify=True), _DISCONNECT)
         elif action is Action.WAIT:
-            self._timer = self._loop.call_later(self.policy.reconnect_delay_s, lambda: self._apply(Event.DELAY_OVER))
+            self._timer = self._loop.call_later(self.policy.pause_s, self._try_again)
         elif action is Action.DELETE:
             self._spawn(self._delete())
         if self.link.phase is not Phase.RESETTING:
             self._answer(self.link.phase is Phase.ENABLED)
         self._changed()
+
+    def _try_again(self) -> None:
+        if self.link.phase is Phase.FAILED:
+            self.addresses, _ = rotate(self.addresses, self._loop.time(), self.policy, lost=True)
+        self._apply(Event.DELAY_OVER)
 
     def _answer(self, success: bool) -> None:
         waiting, self._waiting = self._waiting, []

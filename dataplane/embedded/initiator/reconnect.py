@@ -7,9 +7,9 @@ Source: SPDK v26.05 module/bdev/nvme/bdev_nvme.c (``bdev_nvme_check_op_after_res
 ``bdev_nvme_failover_trid``).
 
 Invariants: a deleted controller never connects again, a disabled one only when it is enabled; without a reconnect
-delay at most one attempt follows a loss; ``fast_failed`` and ``lost_at`` are cleared by a success.  (SPDK v26.05
-never clears the former, so one long outage makes its controller fail I/O at once for ever; that is a defect, not a
-rule.)
+delay I/O waits for no attempt, however many are made; ``fast_failed`` and ``lost_at`` are cleared by a success.
+(SPDK v26.05 never clears the former, so one long outage makes its controller fail I/O at once for ever; that is a
+defect, not a rule.)
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
+
+FAILED_PAUSE_S: Final = 0.1
 
 
 class Phase(Enum):
@@ -55,7 +57,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LossPolicy:
-    """Seconds.  ``ctrlr_loss_timeout_s`` -1: try for ever, 0: never reconnect by itself.
+    """Seconds.  ``ctrlr_loss_timeout_s`` -1: try for ever, 0: try for ever too, but fail all I/O meanwhile.
 
     ``fast_io_fail_timeout_s`` 0: I/O waits as long as the controller is tried.
     """
@@ -63,6 +65,11 @@ class LossPolicy:
     ctrlr_loss_timeout_s: float = 0
     reconnect_delay_s: float = 0
     fast_io_fail_timeout_s: float = 0
+
+    @property
+    def pause_s(self) -> float:
+        """Between two attempts.  Without a delay SPDK tries again whenever it polls its admin queue (10 ms)."""
+        return self.reconnect_delay_s or FAILED_PAUSE_S
 
     def problem(self) -> str | None:
         """Why these three numbers do not go together, or None."""
@@ -101,6 +108,7 @@ _START: Final = {
     (Phase.FAILED, Event.RESET),
     (Phase.DELAYED, Event.RESET),
     (Phase.DELAYED, Event.DELAY_OVER),
+    (Phase.FAILED, Event.DELAY_OVER),
     (Phase.DISABLED, Event.ENABLE),
 }
 
@@ -128,7 +136,7 @@ def _attempt_failed(link: Link, now: float, policy: LossPolicy) -> tuple[Link, A
     fast = policy.fast_io_fail_timeout_s
     link = replace(link, fast_failed=link.fast_failed or bool(fast and elapsed >= fast))
     if policy.reconnect_delay_s == 0:
-        return replace(link, phase=Phase.FAILED), Action.NOTHING
+        return replace(link, phase=Phase.FAILED), Action.WAIT
     if policy.ctrlr_loss_timeout_s > 0 and elapsed >= policy.ctrlr_loss_timeout_s:
         return replace(link, phase=Phase.DELETING), Action.DELETE
     return replace(link, phase=Phase.DELAYED), Action.WAIT

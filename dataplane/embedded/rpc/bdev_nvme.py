@@ -338,6 +338,8 @@ async def bdev_nvme_send_cmd(engine: Engine, p: Params) -> object:
     fabrics there is none apart from the data, and a command that fetches some is answered with what was given.
     """
     command = Command.parse(_decode(p["cmdbuf"], SQE_SIZE))
+    if p.get("metadata_len") == 0:
+        raise RpcFault(*_INVALID)  # SPDK has no memory of this length to give
     data, metadata = _payload(p, "data", "data_len"), _payload(p, "metadata", "metadata_len")
     controller = engine.nvme.controller(p["name"])
     if controller is None:

@@ -42,9 +42,13 @@ def test_a_loss_is_followed_by_an_attempt_at_once_then_by_delays() -> None:
     assert link == Link(Phase.ENABLED)
 
 
-def test_without_a_delay_one_attempt_is_made_and_then_only_on_request() -> None:
+def test_without_a_delay_a_controller_has_failed_between_two_attempts() -> None:
     link, actions = run(NEVER, (Event.LOST, 0), (Event.CONNECT_FAILED, 1), (Event.LOST, 2))
-    assert (link.phase, actions) == (Phase.FAILED, [Action.CONNECT, Action.NOTHING, Action.NOTHING])
+    assert (link.phase, actions) == (Phase.FAILED, [Action.CONNECT, Action.WAIT, Action.NOTHING])
+    assert not link.may_recover(NEVER)
+    assert NEVER.pause_s > 0
+    trying, action = step(link, Event.DELAY_OVER, 3, NEVER)
+    assert (trying.phase, action, trying.may_recover(NEVER)) == (Phase.RESETTING, Action.CONNECT, False)
     link, action = step(link, Event.RESET, 3, NEVER)
     assert (link.phase, action) == (Phase.RESETTING, Action.CONNECT)
 
