@@ -53,6 +53,7 @@ class IoStat:
     read: OpStat = field(default_factory=OpStat)
     write: OpStat = field(default_factory=OpStat)
     unmap: OpStat = field(default_factory=OpStat)
+    copy: OpStat = field(default_factory=OpStat)
     errors: Counter[str] = field(default_factory=Counter)
     histogram: Histogram | None = None
 
@@ -66,6 +67,8 @@ class IoStat:
             self.write.count(size_bytes, ticks)
         elif kind == "unmap":
             self.unmap.count(size_bytes, ticks)
+        elif kind == "copy":
+            self.copy.count(size_bytes, ticks)
 
     def failed(self, kind: str, status: int, ticks: int) -> None:
         """One I/O ended with this status after ``ticks``."""
@@ -76,12 +79,11 @@ class IoStat:
     def to_json(self) -> dict[str, object]:
         """The fields in SPDK's order (lib/bdev/bdev.c: spdk_bdev_dump_io_stat_json)."""
         body: dict[str, object] = {}
-        copy = OpStat()
         named = (
             ("read", "read", self.read),
             ("written", "write", self.write),
             ("unmapped", "unmap", self.unmap),
-            ("copied", "copy", copy),
+            ("copied", "copy", self.copy),
         )
         for done, name, stat in named:
             body[f"bytes_{done}"] = stat.size_bytes
@@ -96,10 +98,10 @@ class IoStat:
     def reset(self, mode: str) -> None:
         """``all``, ``maxmin``, ``error`` or ``none`` (lib/bdev: spdk_bdev_reset_stat_mode)."""
         if mode == "all":
-            self.read, self.write, self.unmap = OpStat(), OpStat(), OpStat()
+            self.read, self.write, self.unmap, self.copy = OpStat(), OpStat(), OpStat(), OpStat()
             self.errors.clear()
         elif mode == "maxmin":
-            for stat in (self.read, self.write, self.unmap):
+            for stat in (self.read, self.write, self.unmap, self.copy):
                 stat.max_ticks = stat.min_ticks = 0
         elif mode == "error":
             self.errors.clear()
