@@ -153,6 +153,16 @@ _CHECK: Final = (
         ),
         remedy="Use a multiple of the unit the error names.",
     ),
+    Page(
+        code="RPC-017",
+        title="the engine's release is too old",
+        explanation=(
+            "The engine said its version, and it is older than the oldest release whose methods are described here "
+            "(26.05). A call that nobody can check might be refused, or lose a setting silently, so none was sent. An "
+            "engine that is newer than every description is spoken to as the newest that is known."
+        ),
+        remedy="Run SPDK 26.05 or newer on that node, or the embedded engine.",
+    ),
 )
 
 PAGES: Final[tuple[Page, ...]] = (*_LINK, *_ANSWER, *_CHECK)
