@@ -118,7 +118,7 @@ _CHECK: Final = (
         code="RPC-011",
         title="the method has no parameter of this name",
         explanation=(
-            "Most of SPDK's methods refuse the whole call for an unknown parameter; nvmf_create_transport and four "
+            "Most of SPDK's methods refuse the whole call for an unknown parameter; nvmf_create_transport and five "
             "others silently ignore it, and a setting is lost. The call was not sent."
         ),
         remedy="Correct the name; the error names the nearest one and lists all.",
