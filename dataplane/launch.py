@@ -62,10 +62,14 @@ def find_spdk() -> Path | None:
     return Path(found) if found else None
 
 
-def command_line(kind: EngineKind, socket: Path, *, core: int = 0, memory_mib: int = SPDK_MEMORY_MIB) -> list[str]:
-    """The command that starts an engine without hardware: no PCIe, no huge pages, cores shared."""
+def command_line(
+    kind: EngineKind, socket: Path, *, core: int = 0, memory_mib: int = SPDK_MEMORY_MIB, rpc_poll_us: int = 0
+) -> list[str]:
+    """The command that starts an engine without hardware: no PCIe, no huge pages, cores shared.  With
+    ``rpc_poll_us`` the embedded engine looks at its RPC socket at intervals only; SPDK always does, every 4 ms."""
     if kind == "embedded":
-        return [sys.executable, "-m", "dataplane.embedded", "-r", str(socket)]
+        polls = ["--rpc-poll-us", str(rpc_poll_us)] if rpc_poll_us else []
+        return [sys.executable, "-m", "dataplane.embedded", "-r", str(socket), *polls]
     target = find_spdk()
     if target is None:
         raise Unreachable(
@@ -91,14 +95,23 @@ class EngineProcess:
     process: subprocess.Popen[bytes]
 
     @classmethod
-    def start(cls, kind: EngineKind, socket: Path, *, core: int = 0, memory_mib: int = SPDK_MEMORY_MIB) -> Self:
+    def start(
+        cls,
+        kind: EngineKind,
+        socket: Path,
+        *,
+        core: int = 0,
+        memory_mib: int = SPDK_MEMORY_MIB,
+        rpc_poll_us: int = 0,
+    ) -> Self:
         """Start an engine; it may not answer yet (see ``ready``)."""
         log = socket.with_suffix(".log")
         config = socket.with_suffix(".start.json")
         config.write_text(json.dumps(START_CONFIG, indent=2) + "\n", encoding="utf-8")
+        command = command_line(kind, socket, core=core, memory_mib=memory_mib, rpc_poll_us=rpc_poll_us)
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter, or the operator's SPDK
-                [*command_line(kind, socket, core=core, memory_mib=memory_mib), "-c", str(config)],
+                [*command, "-c", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,

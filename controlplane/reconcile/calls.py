@@ -20,6 +20,12 @@ from dataplane.rpc.values import ListenAddress
 
 RECONNECT_DELAY_S: Final = 1
 NEVER_GIVE_UP: Final = -1
+HIDDEN_COMMANDS: Final = ("reservs", "nvmcmps")
+"""Never offered to hosts.  Reservations are kept per process, so two nodes would disagree.  A Compare that does not
+match is repeated like any other error of a drive (SPDK v26.05, module/bdev/nvme/bdev_nvme.c), with
+``bdev_retry_count`` -1 for ever: the host would never get its answer."""
+HIDDEN_FUSED: Final = ("fcws",)
+"""Compare and Write, for the same reason."""
 MAX_IO_BYTES: Final = 1 << 20
 _MAX_NLB: Final = 65536
 """NLB is 16 bits, 0-based (NVM command set 1.0, Write Zeroes)."""
@@ -84,8 +90,9 @@ def calls_for(step: s.Step) -> list[Call[Any]]:
         case s.DeleteSubsystem():
             return [nvmf.delete_subsystem(step.nqn)]
         case s.CreateTransport():
-            # Reservations are kept per process, so two nodes would disagree: never offered to hosts.
-            return [nvmf.create_transport(step.transport.upper(), masked_oncs=["reservs"])]
+            return [
+                nvmf.create_transport(step.transport.upper(), masked_oncs=HIDDEN_COMMANDS, masked_fuses=HIDDEN_FUSED)
+            ]
         case _:
             return _bdev_calls(step)
 

@@ -13,6 +13,7 @@ import sys
 from dataplane.embedded.engine import DEFAULT_SOCKET, run, start_logging
 from dataplane.embedded.rpc.framework import version
 
+MAX_RPC_POLL_US = 1_000_000
 _IGNORED_SWITCHES = (
     ("-d", "--limit-coredump"), ("-g", "--single-file-segments"), ("-u", "--no-pci"), ("-R", "--huge-unlink"),
     ("--interrupt-mode",), ("--silence-noticelog",), ("--disable-cpumask-locks",), ("--no-huge",),
@@ -33,6 +34,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("-c", "--config", "--json", metavar="FILE", help="start-up configuration (JSON)")
     made.add_argument("--wait-for-rpc", action="store_true", help="wait for framework_start_init")
     made.add_argument("--json-ignore-init-errors", action="store_true", help="go on after a call that failed")
+    made.add_argument(
+        "--rpc-poll-us",
+        type=_interval_us,
+        default=0,
+        metavar="N",
+        help="look at the RPC socket every N microseconds only (SPDK: 4000); 0, the default: at once",
+    )
     made.add_argument("-v", "--version", action="version", version=version())
     ignored = made.add_argument_group("accepted for SPDK's sake, without effect")
     for names in _IGNORED_SWITCHES:
@@ -40,6 +48,13 @@ def parser() -> argparse.ArgumentParser:
     for names in _IGNORED_VALUES:
         ignored.add_argument(*names, action=_Ignore, dest="ignored", metavar="X")
     return made
+
+
+def _interval_us(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= MAX_RPC_POLL_US:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and {MAX_RPC_POLL_US}")
+    return value
 
 
 class _Ignore(argparse.Action):
@@ -66,6 +81,7 @@ def main() -> int:
         wait_for_rpc=given.wait_for_rpc,
         config_path=given.config,
         ignore_config_errors=given.json_ignore_init_errors,
+        rpc_poll_us=given.rpc_poll_us,
     )
 
 

@@ -122,6 +122,7 @@ async def serve(
     wait_for_rpc: bool = False,
     config_path: str | None = None,
     ignore_config_errors: bool = False,
+    rpc_poll_us: int = 0,
     ready: Callable[[Engine], None] | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or ``engine.stopping``; raises ``Ws7000Error`` when it cannot start.
@@ -135,7 +136,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, engine.stopping.set)
-    listener = Listener(engine, socket_path)
+    listener = Listener(engine, socket_path, poll_us=rpc_poll_us)
     try:
         listener.bind()
         engine.listener = listener
@@ -194,6 +195,7 @@ def run(
     wait_for_rpc: bool = False,
     config_path: str | None = None,
     ignore_config_errors: bool = False,
+    rpc_poll_us: int = 0,
 ) -> int:
     """The whole process; its exit status."""
     start_logging()
@@ -205,6 +207,7 @@ def run(
                 wait_for_rpc=wait_for_rpc,
                 config_path=config_path,
                 ignore_config_errors=ignore_config_errors,
+                rpc_poll_us=rpc_poll_us,
             )
         )
     except Ws7000Error as error:

@@ -11,6 +11,7 @@ This module must never show a secret: messages of an engine pass through ``redac
     SchemaError      RPC-007, 010-014   not sent: this engine would not understand the call
     ReplyError       RPC-015            the answer has another shape than this version of the method has
     UnitsError       RPC-016            the quantity cannot be said in the engine's unit
+    EngineError      RPC-017            the engine is older than every release that we know
 """
 
 from __future__ import annotations
@@ -206,4 +207,16 @@ def malformed(address: str, node: str, reason: str) -> EngineError:
         remedy="check the address and the engine's log",
         where=node or address,
         details={"address": address},
+    )
+
+
+def too_old(address: str, node: str, version: str, oldest: str) -> EngineError:
+    """RPC-017."""
+    return EngineError(
+        "RPC-017",
+        f"the engine of {node or address} is too old: {version}",
+        why=f"what its methods take is known from SPDK {oldest} on, and nothing is sent unchecked",
+        remedy=f"run SPDK {oldest} or newer there",
+        where=node or address,
+        details={"address": address, "version": version, "oldest": oldest},
     )

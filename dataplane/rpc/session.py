@@ -264,15 +264,20 @@ class Session(JSONRPCAbstractClient):  # type: ignore[misc]  # the official pack
                 raise errors.malformed(self.address, self.node, "it answered more than it was asked")
             else:
                 connection.schema = Schema.for_version(found.major, found.minor)
+                if connection.schema is None:
+                    raise errors.too_old(self.address, self.node, found.text, RELEASES[0])
         return connection.schema
 
     def _request(self, call: Call[Any], schema: Schema | None) -> tuple[int, bytes]:
-        """The call's number and bytes; raises ``SchemaError`` for what cannot be sent."""
+        """The call's number and bytes, in the words of the engine's release; raises ``SchemaError`` for what cannot
+        be sent."""
+        params = call.params
         if schema is not None:
-            schema.check(call.method, call.params)
+            params = schema.translate(call.method, params)
+            schema.check(call.method, params)
         self._last_number += 1
         try:
-            text = wire.encode_request(self._last_number, call.method, call.params)
+            text = wire.encode_request(self._last_number, call.method, params)
         except (TypeError, ValueError) as problem:
             raise errors.SchemaError(
                 "RPC-013",
@@ -280,7 +285,7 @@ class Session(JSONRPCAbstractClient):  # type: ignore[misc]  # the official pack
                 method=call.method,
                 remedy="use numbers, strings, booleans, lists and objects",
             ) from problem
-        if len(text) > wire.MAX_REQUEST_BYTES or wire.count_values(call.params) > wire.MAX_REQUEST_VALUES - 8:
+        if len(text) > wire.MAX_REQUEST_BYTES or wire.count_values(params) > wire.MAX_REQUEST_VALUES - 8:
             raise errors.SchemaError(
                 "RPC-007",
                 f"{call.method} is too long to be sent: {len(text)} bytes",

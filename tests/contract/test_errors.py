@@ -27,6 +27,7 @@ PARSE, INVALID, INTERNAL, UNKNOWN = -32700, -32602, -32603, -32601
 PHASE = -1
 EPERM, ENOENT, EIO = -errno.EPERM, -errno.ENOENT, -errno.EIO
 EEXIST, ENODEV, EINVAL, ENOKEY = -errno.EEXIST, -errno.ENODEV, -errno.EINVAL, -errno.ENOKEY
+EISDIR, ETIMEDOUT = -errno.EISDIR, -errno.ETIMEDOUT
 
 Row = tuple[str, int, dict[str, Any]]
 
@@ -77,6 +78,7 @@ def device_rows(w: World) -> list[Row]:
     """Devices, splits and sets."""
     return [
         ("bdev_get_bdevs", ENODEV, {"name": "zz"}),
+        ("bdev_get_bdevs", ETIMEDOUT, {"name": "zz", "timeout": 1}),
         ("bdev_malloc_create", EEXIST, {"name": "m0", "block_size": 512, "num_blocks": 8}),
         ("bdev_malloc_create", EEXIST, {"name": "x", "block_size": 512, "num_blocks": 8, "uuid": UUID}),
         ("bdev_malloc_create", EINVAL, {"name": "x", "block_size": 100, "num_blocks": 8}),
@@ -92,18 +94,21 @@ def device_rows(w: World) -> list[Row]:
         ("bdev_null_create", EINVAL, {"name": "x", "block_size": 500, "num_blocks": 8}),
         ("bdev_null_delete", ENODEV, {"name": "zz"}),
         ("bdev_null_delete", ENODEV, {"name": "m0"}),
+        ("bdev_null_delete", ENODEV, {"name": "r0"}),
         ("bdev_aio_create", ENOENT, {"name": "x", "filename": f"{w.folder}/missing", "block_size": 512}),
         ("bdev_aio_create", EEXIST, {"name": "a0", "filename": f"{w.folder}/a0", "block_size": 512}),
         ("bdev_aio_create", EINVAL, {"name": "x", "filename": f"{w.folder}/a0", "block_size": 100}),
         ("bdev_aio_create", EINVAL, {"name": "x", "filename": f"{w.folder}/a0", "block_size": 256}),
         ("bdev_aio_create", EINVAL, {"name": "x", "filename": f"{w.folder}/odd", "block_size": 512}),
         ("bdev_aio_create", EINVAL, {"name": "x", "filename": f"{w.folder}/a0"}),
+        ("bdev_aio_create", EISDIR, {"name": "x", "filename": str(w.folder), "block_size": 512}),
         ("bdev_aio_create", INTERNAL, {"name": "x"}),
         ("bdev_aio_delete", ENODEV, {"name": "zz"}),
         ("bdev_aio_delete", ENODEV, {"name": "m0"}),
         ("bdev_split_create", INVALID, {"base_bdev": "s0", "split_count": 2, "split_size_mb": 1}),
         ("bdev_split_create", INVALID, {"base_bdev": "m0", "split_count": 0}),
         ("bdev_split_create", INVALID, {"base_bdev": "m1", "split_count": 2, "split_size_mb": 1}),
+        ("bdev_split_create", INVALID, {"base_bdev": "r0", "split_count": 2}),
         ("bdev_split_delete", INVALID, {"base_bdev": "zz"}),
         ("bdev_split_delete", INVALID, {"base_bdev": "m0"}),
         ("bdev_split_create", INVALID, {"base_bdev": "m0", "split_count": 1, "foo": 1}),
@@ -128,6 +133,13 @@ def device_rows(w: World) -> list[Row]:
         ("bdev_raid_create", EPERM, {"name": "x", "raid_level": "raid1", "base_bdevs": ["s0", "m0"]}),
         ("bdev_raid_delete", ENODEV, {"name": "zz"}),
         ("bdev_raid_delete", ENODEV, {"name": "m0"}),
+        ("bdev_raid_add_base_bdev", ENODEV, {"raid_bdev": "zz", "base_bdev": "m0"}),
+        ("bdev_raid_add_base_bdev", ENODEV, {"raid_bdev": "m0", "base_bdev": "s0p0"}),
+        ("bdev_raid_add_base_bdev", EINVAL, {"raid_bdev": "r0", "base_bdev": "zz"}),
+        ("bdev_raid_add_base_bdev", EINVAL, {"raid_bdev": "r0", "base_bdev": "m0"}),
+        ("bdev_raid_add_base_bdev", EINVAL, {"raid_bdev": "r0", "base_bdev": "m1"}),
+        ("bdev_raid_remove_base_bdev", ENODEV, {"name": "zz"}),
+        ("bdev_raid_remove_base_bdev", ENODEV, {"name": "m0"}),
         ("bdev_raid_get_bdevs", PARSE, {"category": "some"}),
         ("bdev_raid_get_bdevs", PARSE, {}),
         ("bdev_set_qos_limit", ENODEV, {"name": "zz", "rw_ios_per_sec": 1000}),
@@ -250,6 +262,9 @@ def target_rows(w: World) -> list[Row]:
         ("nvmf_create_subsystem", INTERNAL, {"nqn": MISSING, "tgt_name": "other"}),
         ("nvmf_delete_subsystem", INVALID, {"nqn": MISSING}),
         ("nvmf_delete_subsystem", INVALID, {"nqn": ""}),
+        ("nvmf_delete_subsystem", INTERNAL, {"nqn": WORLD, "tgt_name": "other"}),
+        ("nvmf_get_stats", INTERNAL, {"tgt_name": "other"}),
+        ("nvmf_get_subsystems", INTERNAL, {"tgt_name": "other"}),
         ("nvmf_get_subsystems", ENODEV, {"nqn": MISSING}),
         ("nvmf_get_subsystems", INVALID, {"foo": MISSING}),
         ("nvmf_subsystem_add_ns", INVALID, {"nqn": MISSING, "namespace": {"bdev_name": "m0"}}),
@@ -395,7 +410,7 @@ def test_a_wrong_call_is_refused_with_its_number_and_changes_nothing(
     assert wrong == []
 
 
-def test_an_unknown_parameter_of_the_five_relaxed_methods_is_ignored(
+def test_an_unknown_parameter_of_the_six_relaxed_methods_is_ignored(
     engine: Any, free_port: Any, tmp_path: Path
 ) -> None:
     """A misspelt option of these has no effect and no answer, so our own schema has to find it before sending."""
@@ -408,13 +423,21 @@ def test_an_unknown_parameter_of_the_five_relaxed_methods_is_ignored(
     assert engine.rpc("nvmf_subsystem_add_host", nqn=WORLD, host=HOST, **more) is True
     assert engine.rpc("nvmf_subsystem_add_listener", nqn=WORLD, listen_address=at(free_port()), **more) is True
     assert engine.rpc("keyring_file_add_key", name="k", path=str(tmp_path / "k"), **more) is True
-    # The fifth: the unknown parameter passes, what is refused is the second transport of a kind.
+    referral = {"address": at(free_port())}
+    assert engine.rpc("nvmf_discovery_add_referral", **referral, **more) is True
+    assert engine.rpc("nvmf_discovery_remove_referral", **referral) is True
+    # The sixth: the unknown parameter passes, what is refused is the second transport of a kind.
     assert engine.number("nvmf_create_transport", trtype="TCP", **more) == INTERNAL
 
 
 def test_what_looks_like_a_mistake_is_none(engine: Any, tmp_path: Path, free_port: Any) -> None:
-    """Repeating visibility, taking away what was never given, and cutting more than fits all succeed."""
+    """Repeating visibility or an ANA group, taking away what was never given, cutting more than fits, and cutting
+    what is not there yet all succeed."""
     build(engine, tmp_path, free_port())
+    assert engine.rpc("nvmf_subsystem_set_ns_ana_group", nqn=WORLD, nsid=1, anagrpid=1) is True
+    assert engine.rpc("bdev_split_create", base_bdev="later", split_count=2) == []
+    assert engine.number("bdev_split_create", base_bdev="later", split_count=2) == INVALID
+    assert engine.rpc("bdev_split_delete", base_bdev="later") is True
     assert engine.rpc("nvmf_ns_add_host", nqn=WORLD, nsid=2, host=HOST) is True
     assert engine.rpc("nvmf_ns_remove_host", nqn=WORLD, nsid=2, host=HOST + "b") is True
     assert engine.rpc("bdev_split_create", base_bdev="m0", split_count=9, split_size_mb=1) == [

@@ -118,7 +118,7 @@ _CHECK: Final = (
         code="RPC-011",
         title="the method has no parameter of this name",
         explanation=(
-            "Most of SPDK's methods refuse the whole call for an unknown parameter; nvmf_create_transport and four "
+            "Most of SPDK's methods refuse the whole call for an unknown parameter; nvmf_create_transport and five "
             "others silently ignore it, and a setting is lost. The call was not sent."
         ),
         remedy="Correct the name; the error names the nearest one and lists all.",
@@ -152,6 +152,16 @@ _CHECK: Final = (
             "quantity in between would have to be rounded, and rounding a size loses data, so it is refused."
         ),
         remedy="Use a multiple of the unit the error names.",
+    ),
+    Page(
+        code="RPC-017",
+        title="the engine's release is too old",
+        explanation=(
+            "The engine said its version, and it is older than the oldest release whose methods are described here "
+            "(26.05). A call that nobody can check might be refused, or lose a setting silently, so none was sent. An "
+            "engine that is newer than every description is spoken to as the newest that is known."
+        ),
+        remedy="Run SPDK 26.05 or newer on that node, or the embedded engine.",
     ),
 )
 

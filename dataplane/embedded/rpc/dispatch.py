@@ -6,7 +6,6 @@ an exception of a method out: one bad call must not end the engine.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import logging
 import os
@@ -67,16 +66,29 @@ async def answer_one(engine: Engine, value: object) -> str:
         return wire.error(request.id, INTERNAL_ERROR, "Internal error")
 
 
-async def answer(engine: Engine, value: object) -> str:
-    """The answer to one message, a request or a batch, without its line end; empty when none is to be sent."""
-    if isinstance(value, dict):
-        return await answer_one(engine, value)
-    if not isinstance(value, list) or not value:
-        return wire.bad_request(None)
-    answers = []
-    tasks = [asyncio.ensure_future(answer_one(engine, item)) for item in value]
-    for done in asyncio.as_completed(tasks):
-        text = await done
+class Answers:
+    """Where the answers to one message come together, in the order in which its requests end (as in SPDK)."""
+
+    def __init__(self, requests: int, *, batch: bool) -> None:
+        self._left = requests
+        self._batch = batch
+        self._texts: list[str] = []
+
+    def add(self, text: str) -> str:
+        """The whole answer, without its line end, once the last request ended; empty when there is none to send."""
+        self._left -= 1
         if text:
-            answers.append(text)
-    return f"[{','.join(answers)}]" if answers else ""
+            self._texts.append(text)
+        if self._left or not self._texts:
+            return ""
+        return f"[{','.join(self._texts)}]" if self._batch else self._texts[0]
+
+
+def unpack(value: object) -> tuple[list[object], Answers]:
+    """The requests of one message, a batch or not, and what gathers their answers.
+
+    The requests of a batch are begun one by one like any others, so that what comes after it cannot overtake it.
+    """
+    batch = isinstance(value, list) and bool(value)
+    items = list(value) if isinstance(value, list) and value else [value]
+    return items, Answers(len(items), batch=batch)

@@ -2,7 +2,8 @@
 
 Why: SPDK's clients pipeline requests on one connection and expect answers as they are ready; the lock file keeps
 a second engine off the same path.  This module must never be stopped by what a peer sends: too long, too deep
-or no JSON only closes that connection.
+or no JSON only closes that connection.  With ``poll_us`` it looks at its connections at intervals only, as SPDK does
+(``polls``); without, it serves whatever comes at once.
 
 Invariants: requests of a connection start in the order they arrived; at most 64 connections are open; while a
 peer does not read its answers, nothing more is read from it and nothing more is begun, so that what waits for it is
@@ -22,8 +23,9 @@ from typing import TYPE_CHECKING, Final
 
 from controlplane.domain.errors import Conflict, UsageError
 from dataplane.embedded.rpc import wire
-from dataplane.embedded.rpc.dispatch import answer
+from dataplane.embedded.rpc.dispatch import Answers, answer_one, unpack
 from dataplane.embedded.rpc.jsontext import JsonSyntaxError, Reader
+from dataplane.embedded.rpc.polls import Polls
 
 if TYPE_CHECKING:
     from dataplane.embedded.engine import Engine
@@ -44,10 +46,11 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
+        self._polls = listener.polls
         self._reader = Reader()
         self._transport: asyncio.Transport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: deque[object] = deque()
+        self._waiting: deque[tuple[object, Answers]] = deque()
         self._unread = False
         self._planned = False
         self._closing = False
@@ -57,11 +60,15 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         self._listener.connections.add(self)
+        if self._polls is not None:
+            self._polls.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason changes nothing
         """The peer is gone: what it asked for goes on, its answers are dropped (as in SPDK)."""
         self._transport = None
         self._unread = False
+        if self._polls is not None:
+            self._polls.gone(self)
         self._listener.forget(self)
         self._plan()
 
@@ -75,10 +82,32 @@ class Connection(asyncio.Protocol):
         """It reads again."""
         self._unread = False
         self._plan()
-        if self._transport is not None and not self._closing:
+        self._resume_reading()
+
+    def _resume_reading(self) -> None:
+        if not self._unread and self._transport is not None and not self._closing:
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
+        """Bytes came: at once, or with the next poll, they are looked at."""
+        if self._polls is None:
+            self._read(data)
+        elif not self._polls.received(self, data) and self._transport is not None:
+            self._transport.pause_reading()
+
+    def turn(self, send: bytes, read: bytes, *, ended: bool) -> None:
+        """One poll of this connection."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if send:
+            self._transport.write(send)
+        if read:
+            self._resume_reading()
+            self._read(read)
+        if ended or (self._closing and not self._tasks and not self._waiting):
+            self._finish()
+
+    def _read(self, data: bytes) -> None:
         """Start everything that is complete."""
         if self._closing:
             return
@@ -88,7 +117,8 @@ class Connection(asyncio.Protocol):
                 value, count = found
                 if count > wire.MAX_VALUES:
                     raise JsonSyntaxError("too many values")
-                self._waiting.append(value)
+                items, answers = unpack(value)
+                self._waiting.extend((item, answers) for item in items)
                 self._plan()
         except JsonSyntaxError:
             # There is no place to go on from in a stream of JSON, so SPDK closes at once, without an answer.
@@ -101,7 +131,10 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer sends no more: answer what it asked, then close."""
-        self._finish()
+        if self._polls is None:
+            self._finish()
+        else:
+            self._polls.ended(self)
         return True
 
     def _finish(self) -> None:
@@ -122,21 +155,25 @@ class Connection(asyncio.Protocol):
         for _ in range(_TOGETHER):
             if not self._waiting or self._unread or len(self._tasks) >= MAX_BEGUN:
                 return
-            task = asyncio.get_running_loop().create_task(self._serve(self._waiting.popleft()))
+            task = asyncio.get_running_loop().create_task(self._serve(*self._waiting.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._done)
         self._plan()
 
-    async def _serve(self, value: object) -> None:
+    async def _serve(self, item: object, answers: Answers) -> None:
         await self._listener.resumed.wait()
-        text = await answer(self._listener.engine, value)
-        if text and self._transport is not None and not self._transport.is_closing():
+        text = answers.add(await answer_one(self._listener.engine, item))
+        if not text or self._transport is None or self._transport.is_closing():
+            return
+        if self._polls is None:
             self._transport.write(text.encode() + b"\n")
+        else:
+            self._polls.answered(self, text.encode() + b"\n")
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._plan()
-        if self._closing and not self._tasks and not self._waiting:
+        if self._closing and not self._tasks and not self._waiting and self._polls is None:
             self.close()
 
     def close(self) -> None:
@@ -152,9 +189,12 @@ class Listener:
     While ``resumed`` is cleared, requests are taken but not begun (SPDK pauses so during initialisation).
     """
 
-    def __init__(self, engine: Engine, path: str) -> None:
+    def __init__(self, engine: Engine, path: str, *, poll_us: int = 0) -> None:
         self.engine = engine
         self.path = path
+        self.polls: Polls[Connection] | None = Polls(wire.RECEIVE_LIMIT_BYTES) if poll_us else None
+        self._poll_s = poll_us / 1e6
+        self._polling: asyncio.TimerHandle | None = None
         self.connections: set[Connection] = set()
         self._socket: socket.socket | None = None
         self._lock_fd = -1
@@ -227,6 +267,14 @@ class Listener:
     def start(self) -> None:
         """Accept connections from now on; peers that connected before have waited."""
         self._accepting = asyncio.get_running_loop().create_task(self._accept())
+        if self.polls is not None:
+            self._poll(self.polls)
+
+    def _poll(self, polls: Polls[Connection]) -> None:
+        if self.resumed.is_set():
+            for connection, send, read, ended in polls.poll():
+                connection.turn(send, read, ended=ended)
+        self._polling = asyncio.get_running_loop().call_later(self._poll_s, self._poll, polls)
 
     async def _accept(self) -> None:
         assert self._socket is not None
@@ -260,6 +308,8 @@ class Listener:
         """Close everything and remove both files."""
         if self._accepting is not None:
             self._accepting.cancel()
+        if self._polling is not None:
+            self._polling.cancel()
         if self._socket is not None:
             self._unlink(self.path)
             self._socket.close()

@@ -34,7 +34,7 @@ class Notifications:
 
     def since(self, first: int, most: int) -> list[dict[str, object]]:
         """At most ``most`` events from id ``first`` on."""
-        skip = max(0, first - (self._next - len(self._events)))
+        skip = min(max(0, first - (self._next - len(self._events))), KEPT)
         return list(islice(self._events, skip, skip + min(most, KEPT)))
 
 

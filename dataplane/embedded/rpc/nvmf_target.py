@@ -15,7 +15,17 @@ from dataplane.embedded.nvmf.options import TransportOptions
 from dataplane.embedded.nvmf.subsystem import TargetError
 from dataplane.embedded.nvmf.target import Referral
 from dataplane.embedded.rpc.nvmf_common import ADDRESS_FIELDS, TGT, find_target, internal, invalid, to_address
-from dataplane.embedded.rpc.registry import INVALID_PARAMS, RUNTIME, STARTUP, Param, Params, RpcFault, method
+from dataplane.embedded.rpc.registry import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    RUNTIME,
+    STARTUP,
+    Param,
+    Params,
+    RpcFault,
+    decode_some,
+    method,
+)
 from dataplane.nvme.dhchap import Digest
 from dataplane.nvme.fabrics import DISCOVERY_NQN
 from dataplane.nvme.ffdhe import DhGroup
@@ -73,12 +83,12 @@ async def nvmf_set_config(engine: Engine, p: Params) -> object:
     return True
 
 
-@method("nvmf_set_max_subsystems", STARTUP, Param("max_subsystems", "uint32", required=True))
+@method("nvmf_set_max_subsystems", STARTUP, Param("max_subsystems", "uint32", required=True), needs_params=False)
 async def nvmf_set_max_subsystems(engine: Engine, p: Params) -> object:
-    """Once only."""
+    """Once only; 0, and a call without parameters, leave the choice to the engine."""
     if engine.nvmf.settings.max_subsystems:
         internal("Must not call more than once")
-    engine.nvmf.settings.max_subsystems = p["max_subsystems"]
+    engine.nvmf.settings.max_subsystems = p.get("max_subsystems", 0)
     return True
 
 
@@ -94,9 +104,11 @@ async def nvmf_set_crdt(engine: Engine, p: Params) -> object:
 
 _COUNTS32 = (
     "in_capsule_data_size", "max_io_size", "max_aq_depth", "iobuf_small_cache_size", "iobuf_large_cache_size",
-    "abort_timeout_sec", "ack_timeout", "data_wr_pool_size", "min_kato", "sock_priority",
+    "abort_timeout_sec", "ack_timeout", "data_wr_pool_size", "min_kato",
 )  # fmt: skip
-_SWITCHES = ("dif_insert_or_strip", "zcopy", "disable_command_passthru", "c2h_success")
+_SWITCHES = ("dif_insert_or_strip", "zcopy", "disable_command_passthru")
+_OF_TCP = (Param("c2h_success", "boolean"), Param("control_msg_num", "uint16"), Param("sock_priority", "uint32"))
+"""What the TCP transport decodes itself when it is made (lib/nvmf/tcp.c): a wrong one fails later, otherwise."""
 
 
 @method(
@@ -107,7 +119,7 @@ _SWITCHES = ("dif_insert_or_strip", "zcopy", "disable_command_passthru", "c2h_su
     Param("max_queue_depth", "uint16"),
     Param("max_io_qpairs_per_ctrlr", "uint16"),
     Param("kas", "uint16"),
-    Param("control_msg_num", "uint16"),
+    *(Param(param.name, "any") for param in _OF_TCP),
     *(Param(name, "uint32") for name in _COUNTS32),
     *(Param(name, "uint32") for name in ("io_unit_size", "num_shared_buffers", "buf_cache_size",
                                          "acceptor_poll_rate")),
@@ -124,12 +136,17 @@ async def nvmf_create_transport(engine: Engine, p: Params) -> object:
         raise RpcFault(INVALID_PARAMS, f"Invalid transport type '{p['trtype']}'")
     if name in target.transports:
         internal(f"Transport type '{p['trtype']}' already exists")
+    refused = RpcFault(INTERNAL_ERROR, "Failed to create transport.")
+    own = decode_some(p, _OF_TCP, refused)
     given = {key: p[key] for key in (*_COUNTS32, *_SWITCHES, "kas") if key in p}
+    given |= {key: value for key, value in own.items() if key != "control_msg_num"}
     options = TransportOptions(**given)
     io_size = options.max_io_size
     wrong_size = io_size < 8192 or io_size & (io_size - 1)
-    if name != "TCP" or wrong_size or not options.kas or not options.min_kato or options.sock_priority > 16:
+    if name != "TCP" or wrong_size or not options.kas or not options.min_kato:
         internal(f"Transport type '{p['trtype']}' create failed")
+    if options.sock_priority > 16:
+        raise refused
     mask = 0
     for word in p.get("masked_oncs", []):
         mask |= 1 << _ONCS_BITS[word]

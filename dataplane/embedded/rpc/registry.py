@@ -167,6 +167,14 @@ def method(
     return register
 
 
+def decode_some(given: Params, params: tuple[Param, ...], failed: RpcFault) -> Params:
+    """Those of ``params`` that were declared as ``any``, for a part that decodes its own; raises ``failed``."""
+    try:
+        return Params(_decode_object(given.to_dict(), params, relaxed=True))
+    except _DecodeError:
+        raise failed from None
+
+
 def _decode_object(raw: object, params: tuple[Param, ...], *, relaxed: bool) -> dict[str, object]:
     """Decode an object against its declaration, in its own order; without declared fields nothing is accepted."""
     if not isinstance(raw, dict):

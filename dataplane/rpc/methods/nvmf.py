@@ -81,9 +81,11 @@ def create_transport(
     min_kato_ms: int | None = None,
     disable_command_passthru: bool | None = None,
     masked_oncs: Sequence[str] | None = None,
+    masked_fuses: Sequence[str] | None = None,
 ) -> Call[None]:
     """Make the transport ``TCP`` or ``RDMA`` known to the target; a second of a kind is refused.  ``masked_oncs``
-    hides command support from hosts: ``reservs`` hides reservations."""
+    and ``masked_fuses`` hide commands from hosts and refuse them: ``reservs`` reservations, ``nvmcmps`` Compare,
+    ``fcws`` the fused Compare and Write.  No method tells afterwards what is masked."""
     return Call(
         "nvmf_create_transport",
         {
@@ -108,6 +110,7 @@ def create_transport(
             "min_kato": min_kato_ms,
             "disable_command_passthru": disable_command_passthru,
             "masked_oncs": masked_oncs,
+            "masked_fuses": masked_fuses,
         },
         parse=reply.done,
     )

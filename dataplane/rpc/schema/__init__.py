@@ -24,6 +24,7 @@ from typing import Any, Final
 from dataplane.rpc.errors import SchemaError
 from dataplane.rpc.jsontype import Json
 from dataplane.rpc.redact import HIDDEN, is_secret_name
+from dataplane.rpc.schema.translate import translated
 
 RELEASES: Final = ("26.05", "26.09")
 
@@ -66,11 +67,16 @@ class Schema:
         return _loaded(release)
 
     @staticmethod
-    def for_version(major: int, minor: int) -> Schema:
-        """The newest shipped schema that is not newer than the engine; the oldest for still older engines."""
+    def for_version(major: int, minor: int) -> Schema | None:
+        """The newest shipped schema that is not newer than the engine (a 26.09-pre counts as 26.09); None for an
+        engine that is older than all of them, whose methods nobody has described."""
         wanted = (major, minor)
         fitting = [release for release in RELEASES if _as_pair(release) <= wanted]
-        return _loaded(fitting[-1] if fitting else RELEASES[0])
+        return _loaded(fitting[-1]) if fitting else None
+
+    def translate(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """``params`` in the words of this release, where it has others for the same thing."""
+        return translated(method, params, self.methods.get(method))
 
     def check(self, method: str, params: Mapping[str, Any]) -> None:
         """Raise ``SchemaError`` unless ``method`` exists and every parameter is known and of its type."""
@@ -95,7 +101,8 @@ class Schema:
                     f"{method} has no parameter {inside}{name}{_nearest(str(name), fields)}",
                     method=method,
                     path=f"{inside}{name}",
-                    why=f"SPDK {self.release} would refuse the whole call, or ignore the parameter silently",
+                    why=_elsewhere(method, f"{inside}{name}")
+                    or f"SPDK {self.release} would refuse the whole call, or ignore the parameter silently",
                     remedy=f"it knows {', '.join(sorted(fields)) or 'no parameters'}",
                 )
             self._value(method, f"{inside}{name}", item, field)
@@ -184,6 +191,12 @@ def _wrong_type(method: str, path: str, value: Json, wanted: str) -> SchemaError
 def _nearest(word: str, known: Iterable[str]) -> str:
     found = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def _elsewhere(method: str, path: str) -> str:
+    """Which releases do have the parameter; empty when none has."""
+    having = [release for release in RELEASES if path in _loaded(release).methods.get(method, ())]
+    return f"only SPDK {', '.join(having)} has it" if having else ""
 
 
 def _as_pair(release: str) -> tuple[int, int]:

@@ -19,9 +19,11 @@ from dataplane.embedded.rpc.listener import MAX_CONNECTIONS, Listener
 
 
 @contextlib.asynccontextmanager
-async def listening(make_engine: Callable[[], Any], path: Path) -> AsyncIterator[tuple[Any, Listener]]:
+async def listening(
+    make_engine: Callable[[], Any], path: Path, poll_us: int = 0
+) -> AsyncIterator[tuple[Any, Listener]]:
     engine, _ = make_engine()
-    listener = Listener(engine, str(path))
+    listener = Listener(engine, str(path), poll_us=poll_us)
     listener.bind()
     listener.start()
     try:
@@ -30,11 +32,11 @@ async def listening(make_engine: Callable[[], Any], path: Path) -> AsyncIterator
         listener.close()
 
 
-def ask(make_engine: Callable[[], Any], path: Path, *chunks: bytes, answers: int = 1) -> list[Any]:
+def ask(make_engine: Callable[[], Any], path: Path, *chunks: bytes, answers: int = 1, poll_us: int = 0) -> list[Any]:
     """Send the chunks one by one; the parsed answers, and None for the end of the connection."""
 
     async def run() -> list[Any]:
-        async with listening(make_engine, path):
+        async with listening(make_engine, path, poll_us):
             reader, writer = await asyncio.open_unix_connection(str(path))
             for chunk in chunks:
                 writer.write(chunk)
@@ -69,6 +71,54 @@ def test_pipelined_requests_answer_as_each_is_ready(make_engine: Callable[[], An
     answers = ask(make_engine, tmp_path / "s", waiting + create, answers=3)
     assert {answer["id"] for answer in answers} == {1, 2, 3}
     assert answers[0]["id"] == 2
+
+
+@pytest.mark.parametrize("poll_us", [0, 500])
+def test_what_comes_after_a_batch_does_not_overtake_it(
+    make_engine: Callable[[], Any], tmp_path: Path, poll_us: int
+) -> None:
+    known = b'{"id":%d,"method":"notify_get_types"}'
+    batch = b"[" + known % 1 + b"," + known % 2 + b"]"
+    first, second = ask(make_engine, tmp_path / "s", batch + known % 3, answers=2, poll_us=poll_us)
+    assert [answer["id"] for answer in first] == [1, 2]
+    assert second["id"] == 3
+
+
+def test_with_polls_everything_is_answered_then_the_connection_ends(
+    make_engine: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Each of many connections, one of which is accepted at each poll, though the peers send no more."""
+
+    async def talk(path: Path, number: int) -> list[bytes]:
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(VERSION.replace(b"7", str(number).encode()) * 2)
+        writer.write_eof()
+        lines = [await reader.readline(), await reader.readline(), await reader.read()]
+        writer.close()
+        return lines
+
+    async def run() -> list[list[bytes]]:
+        path = tmp_path / "s"
+        async with listening(make_engine, path, poll_us=500) as (_, listener):
+            found = await asyncio.gather(*(talk(path, number) for number in range(10, 20)))
+            while listener.connections:
+                await asyncio.sleep(0)
+            return found
+
+    for number, (*answers, end) in enumerate(asyncio.run(run()), 10):
+        assert [json.loads(answer)["id"] for answer in answers] == [number, number]
+        assert end == b""
+
+
+def test_with_polls_a_request_longer_than_what_one_poll_reads(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    known = b'{"id":1,"method":"notify_get_types"}'
+    padded = known + b" " * (3 * 1024 * 1024) + known.replace(b"1", b"2")
+    answers = ask(make_engine, tmp_path / "s", padded, answers=2, poll_us=500)
+    assert [answer["id"] for answer in answers] == [1, 2]
+
+
+def test_with_polls_garbage_closes_its_connection(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    assert ask(make_engine, tmp_path / "s", b"GET / HTTP/1.1\r\n\r\n", poll_us=500) == [None]
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,24 @@ def test_waiting_for_rpc(started: Any, tmp_path: Path) -> None:
     assert engine.wait() == 0
 
 
+def test_an_engine_that_polls_its_socket_answers_all_the_same(started: Any, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    running = started("-r", str(path), "--wait-for-rpc", "--rpc-poll-us", "4000")
+    assert running.until("serves")
+    assert ask(path, "bdev_get_bdevs")["code"] == -1
+    assert ask(path, "framework_start_init") is True
+    assert ask(path, "framework_wait_init") is True
+    assert ask(path, "bdev_get_bdevs") == []
+    assert running.end() == 0
+
+
+@pytest.mark.parametrize("interval", ["-1", "1000001", "often"])
+def test_an_interval_that_cannot_be_is_refused(started: Any, tmp_path: Path, interval: str) -> None:
+    running = started("-r", str(tmp_path / "s"), f"--rpc-poll-us={interval}")
+    assert running.until("--rpc-poll-us")
+    assert running.wait() == 2
+
+
 def test_a_second_engine_is_refused_and_harms_nothing(started: Any, tmp_path: Path) -> None:
     sock = tmp_path / "s"
     first = started("-r", str(sock))

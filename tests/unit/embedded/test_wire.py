@@ -38,6 +38,7 @@ NOT_FOUND = '"error":{"code":-32601,"message":"Method not found"}}'
             '[{"jsonrpc":"2.0","id":1,"result":true},' + INVALID + ',{"jsonrpc":"2.0","id":null,' + NOT_FOUND + "]",
         ),
         ('[{"method":"bdev_wait_for_examine"}]', ""),
+        ("[[]]", f"[{INVALID}]"), ("[[[]],1]", f"[{INVALID},{INVALID}]"),
     ],
 )  # fmt: skip
 def test_answers(make_engine: Callable[[], Any], request_text: str, answer: str) -> None:
@@ -47,7 +48,8 @@ def test_answers(make_engine: Callable[[], Any], request_text: str, answer: str)
         reader.feed(request_text.encode())
         found = reader.next()
         assert found is not None
-        return await dispatch.answer(engine, found[0])
+        items, answers = dispatch.unpack(found[0])
+        return [answers.add(await dispatch.answer_one(engine, item)) for item in items][-1]
 
     assert asyncio.run(ask()) == answer
 

@@ -86,6 +86,7 @@ CALLS: list[Call[Any]] = [
     nvmf.set_config(poll_groups_mask="0x1", dup_host_policy="allow", dhchap_digests=["sha256"]),
     nvmf.set_max_subsystems(256),
     nvmf.create_transport("TCP", max_io_size_bytes=MIB, masked_oncs=["reservs"], acceptor_poll_us=10000),
+    nvmf.create_transport("RDMA", masked_oncs=("reservs", "nvmcmps"), masked_fuses=("fcws",)),
     nvmf.get_transports(),
     nvmf.create_subsystem("q", serial_number="S", model_number="M", max_namespaces=64, min_cntlid=1, max_cntlid=32759),
     nvmf.delete_subsystem("q"),

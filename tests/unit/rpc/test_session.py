@@ -288,6 +288,59 @@ def test_a_newer_engine_gets_the_newer_schema(peer: Any, session: Any) -> None:
         assert client.call("nvmf_create_subsystem", params) == params
 
 
+@pytest.mark.parametrize(
+    ("text", "minor", "suffix"),
+    [("SPDK v26.09-pre git sha1 1a2b3c4", 9, "-pre"), ("SPDK v26.09.1", 9, ".1"), ("SPDK v26.11", 11, "")],
+)
+def test_releases_to_come_are_spoken_to_as_the_newest_that_is_known(
+    peer: Any, session: Any, text: str, minor: int, suffix: str
+) -> None:
+    version = {"version": text, "fields": {"major": 26, "minor": minor, "patch": 0, "suffix": suffix}}
+    with session(peer(engine_of(version)), schema=AUTOMATIC) as client:
+        params = {"nqn": "q", "admin_label": "x"}
+        assert client.call("nvmf_create_subsystem", params) == params
+
+
+def test_an_engine_that_is_too_old_gets_nothing_but_the_question(peer: Any, session: Any) -> None:
+    old = {"version": "SPDK v26.01", "fields": {"major": 26, "minor": 1, "patch": 0, "suffix": ""}}
+    engine = peer(engine_of(old))
+    with session(engine, schema=AUTOMATIC, node="a") as client:
+        for _ in range(2):
+            with pytest.raises(EngineError) as caught:
+                client.call("bdev_get_bdevs")
+            assert caught.value.code == "RPC-017"
+            assert "SPDK v26.01" in str(caught.value)
+        assert client.version().text == "SPDK v26.01"
+    assert set(engine.methods) == {"spdk_get_version"}
+
+
+def test_a_restarted_engine_of_another_release_is_asked_anew(peer: Any, session: Any) -> None:
+    """And spoken to in its own words: the caller does not see which of the two it was."""
+    newer = {"version": "SPDK v26.09", "fields": {"major": 26, "minor": 9}}
+
+    def lives_for(version: Any, calls: int) -> Any:
+        def script(line: Any) -> None:
+            for _ in range(calls):
+                request = line.request()
+                line.result(request, version if request["method"] == "spdk_get_version" else request["params"])
+
+        return script
+
+    engine = peer(lives_for(VERSION, 2), lives_for(newer, 3), lives_for(VERSION, 2))
+    wanted = Call("nvmf_set_config", {"discovery_filters": ["address"]})
+    labelled = {"nqn": "q", "admin_label": "x"}
+    with session(engine, schema=AUTOMATIC) as client:
+        assert client.run(wanted) == {"discovery_filter": "address"}
+        engine.wait_for_end()
+        assert client.run(wanted) == {"discovery_filters": ["address"]}
+        assert client.call("nvmf_create_subsystem", labelled) == labelled
+        engine.wait_for_end()
+        with pytest.raises(SchemaError):
+            client.call("nvmf_create_subsystem", labelled)
+        assert client.run(wanted) == {"discovery_filter": "address"}
+        assert client.generation == 3
+
+
 def test_an_engine_that_hides_its_version_gets_the_oldest_schema(peer: Any, session: Any) -> None:
     def hidden(line: Any) -> None:
         line.error(line.request(), -32601, "Method not found")
