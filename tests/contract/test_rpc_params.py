@@ -28,7 +28,8 @@ SENTENCES: Final = {
     (INTERNAL, "Invalid parameters"): "bdev_nvme_get_controller_health_info",
     (INVALID, "spdk_json_decode_object failed"): "bdev_examine bdev_nvme_set_keys iobuf_set_options",
     (INVALID, "Invalid argument"): """
-        bdev_nvme_disable_controller bdev_nvme_enable_controller bdev_nvme_reset_controller bdev_nvme_send_cmd keyring_file_add_key keyring_file_remove_key
+        bdev_nvme_disable_controller bdev_nvme_enable_controller bdev_nvme_reset_controller bdev_nvme_send_cmd
+        keyring_file_add_key keyring_file_remove_key
         notify_get_notifications""",
     (INVALID, "Invalid arguments"): "framework_get_config",
     (-22, "Failed to parse the request"): "bdev_nvme_add_error_injection bdev_nvme_remove_error_injection",
