@@ -87,7 +87,9 @@ class Wire:
             try:
                 answer, end = json.JSONDecoder().raw_decode(self.rest)
             except json.JSONDecodeError:
-                self.rest = (self.rest + self.socket.recv(1 << 16).decode()).lstrip()
+                more = self.socket.recv(1 << 16)
+                assert more, "the node closed the connection"
+                self.rest = (self.rest + more.decode()).lstrip()
             else:
                 self.rest = self.rest[end:].lstrip()
                 return dict(answer)
