@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.target import free_port, resident_bytes
 from controlplane.domain.desired import (
     Array,
     Drive,
@@ -37,10 +38,10 @@ from dataplane.rpc.methods import framework
 from dataplane.rpc.session import Session
 
 DRIVES = 24
-PORTS = {"shelf": 47430, "a": 47420, "b": 47421}
 HOST_NQN = "nqn.2014-08.org.nvmexpress:uuid:6d0f5a5c-0000-4000-8000-000000000001"
 
 Figures = dict[str, float]
+Report = dict[str, dict[str, tuple[float, ...]]]
 
 
 def bench_array(folder: Path, slices: int) -> Array:
@@ -48,7 +49,7 @@ def bench_array(folder: Path, slices: int) -> Array:
     names = tuple(f"d{i:02}" for i in range(DRIVES))
 
     def node(name: str) -> Node:
-        port = Port(transport="tcp", address="127.0.0.1", service=PORTS[name], family="ipv4")
+        port = Port(transport="tcp", address="127.0.0.1", service=free_port(), family="ipv4")
         return Node(name=name, rpc=str(folder / f"{name}.sock"), ports=(port,), cores=())  # type: ignore[arg-type]
 
     def drive(name: str) -> Drive:
@@ -69,7 +70,7 @@ def bench_array(folder: Path, slices: int) -> Array:
             Volume(name="small", size_bytes=MIB, pool="fast", hosts=("h1",)),
         ),
         hosts=(Host(name="h1", nqn=HOST_NQN),),
-        shelf=Shelf(address="127.0.0.1", service=PORTS["shelf"]),
+        shelf=Shelf(address="127.0.0.1", service=free_port()),
     )
 
 
@@ -78,14 +79,6 @@ def timed(job: Callable[[], Any]) -> float:
     start = time.perf_counter()
     job()
     return time.perf_counter() - start
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process, from /proc."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    return 0
 
 
 def one_run(kind: EngineKind, slices: int) -> Figures:
@@ -137,12 +130,17 @@ def _requests(session: Session) -> Figures:
     }
 
 
-def measure(kinds: Sequence[EngineKind], *, rounds: int, slices: int) -> dict[str, dict[str, tuple[float, ...]]]:
+def measure(kinds: Sequence[EngineKind], *, rounds: int, slices: int) -> Report:
     """(minimum, median, maximum) of every figure, per engine; the engines take turns."""
+    return in_turns(kinds, rounds, lambda kind: one_run(kind, slices))
+
+
+def in_turns(kinds: Sequence[EngineKind], rounds: int, one: Callable[[EngineKind], Figures]) -> Report:
+    """Run ``one`` so many times on each engine, in turns; (minimum, median, maximum) of every figure."""
     runs: dict[str, list[Figures]] = {kind: [] for kind in kinds}
     for _ in range(rounds):
         for kind in kinds:
-            runs[kind].append(one_run(kind, slices))
+            runs[kind].append(one(kind))
     return {
         kind: {
             name: (
@@ -154,3 +152,12 @@ def measure(kinds: Sequence[EngineKind], *, rounds: int, slices: int) -> dict[st
         }
         for kind, each in runs.items()
     }
+
+
+def table(report: Report) -> str:
+    """The report for people."""
+    lines = [f"{'median (minimum - maximum)':50}" + "".join(f"{kind:>34}" for kind in report)]
+    for name in dict.fromkeys(name for figures in report.values() for name in figures):
+        cells = ("{1:.3f} ({0:.3f} - {2:.3f})".format(*figures[name]) for figures in report.values())
+        lines.append(f"{name:50}" + "".join(f"{cell:>34}" for cell in cells))
+    return "\n".join(lines) + "\n"

@@ -71,6 +71,7 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
     state, found = _adopt(state, facts)
     problems += found
     state = _subsystems(state)
+    free = state.free_slices()
     for volume in array.volumes:
         if volume.name in state.volumes:
             state = _refresh(state, volume)
@@ -81,7 +82,7 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
             pending.append(volume.name)
             continue
         try:
-            state, note = _cut(state, volume, pool)
+            state, note = _cut(state, volume, pool, free)
         except Ws7000Error as problem:
             problems.append(problem)
         else:
@@ -281,8 +282,8 @@ def _refresh(state: State, volume: Volume) -> State:
     return replace(state, volumes={**state.volumes, volume.name: changed})
 
 
-def _cut(state: State, volume: Volume, pool: Pool) -> tuple[State, list[str]]:
-    """Cut a new volume from the free slices of its pool."""
+def _cut(state: State, volume: Volume, pool: Pool, free: dict[str, list[int]]) -> tuple[State, list[str]]:
+    """Cut a new volume from the ``free`` slices of its pool, and take them out of there."""
     slice_bytes = state.drives[pool.drives[0]].slice_bytes
     count = -(-volume.size_bytes // slice_bytes)
     if volume.chunk_bytes > slice_bytes or slice_bytes % volume.chunk_bytes:
@@ -292,7 +293,8 @@ def _cut(state: State, volume: Volume, pool: Pool) -> tuple[State, list[str]]:
             f"{show_size(slice_bytes)}",
             remedy="choose a chunk that divides the slice size",
         )
-    rows = _place(state, volume, pool, count)
+    left = {name: list(indexes) for name, indexes in free.items() if name in pool.drives}
+    rows = _place(state, volume, pool, count, left)
     subsystem = state.subsystems[volume.subsystem]
     nsid = _next_nsid(state, subsystem)
     # The generation makes a volume that was deleted and created again a different one to its hosts.
@@ -320,6 +322,7 @@ def _cut(state: State, volume: Volume, pool: Pool) -> tuple[State, list[str]]:
         name: replace(drive, clean=drive.clean - {ref.index for ref in refs if ref.drive == name})
         for name, drive in state.drives.items()
     }
+    free.update(left)
     notes = []
     if record.provisioned_bytes != volume.size_bytes:
         notes.append(
@@ -337,8 +340,10 @@ def _cut(state: State, volume: Volume, pool: Pool) -> tuple[State, list[str]]:
     ), notes
 
 
-def _place(state: State, volume: Volume, pool: Pool, count: int) -> tuple[tuple[SliceRef, ...], ...]:
-    free = {name: refs for name, refs in state.free_slices().items() if name in pool.drives}
+def _place(
+    state: State, volume: Volume, pool: Pool, count: int, free: dict[str, list[int]]
+) -> tuple[tuple[SliceRef, ...], ...]:
+    """The slices of a new volume, taken out of ``free``."""
     legs = 2 if pool.protection is Protection.MIRROR else 1
     available = sum(len(refs) for refs in free.values())
     if count * legs > available:

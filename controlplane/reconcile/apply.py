@@ -8,9 +8,10 @@ out in one pipeline.  The first failure stops the plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
+from itertools import chain, groupby
 from typing import Any
 
 from controlplane.domain.errors import PartlyApplied, Ws7000Error
@@ -22,11 +23,13 @@ from controlplane.planner.allocate import DriveFacts
 from controlplane.planner.steps import Phase, Plan, Stage, Step
 from controlplane.reconcile import calls
 from controlplane.reconcile.journal import Journal
+from controlplane.reconcile.together import together
 from controlplane.store.base import Store
 from dataplane.rpc.session import Session
 
 STEP_DEADLINE_S = 60.0
 SCRUB_DEADLINE_S = 600.0
+SCRUB_BATCH_BYTES = 64 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +94,18 @@ class Applier:
         return state
 
     def _plain(self, stage: Stage, state: State) -> None:
-        for name, session in self._sessions.items():
-            mine = [step for step in stage.steps if step.node == name]
-            for step in mine:
-                _check_precondition(step, state)
-            batch = list(chain.from_iterable(calls.calls_for(step) for step in mine))
-            if not batch:
-                continue
-            for reply in session.pipeline(batch, deadline_s=STEP_DEADLINE_S):
-                if isinstance(reply, Ws7000Error):
-                    raise reply
+        for step in stage.steps:
+            _check_precondition(step, state)
+        batches = {
+            name: batch
+            for name in self._sessions
+            if (batch := list(chain.from_iterable(calls.calls_for(x) for x in stage.steps if x.node == name)))
+        }
+        jobs = {
+            name: partial(self._sessions[name].run_all, batch, deadline_s=STEP_DEADLINE_S)
+            for name, batch in batches.items()
+        }
+        together(self._sessions, jobs)
 
     def _label(self, steps: list[s.LabelDrive], state: State, facts: Mapping[str, DriveFacts]) -> None:
         for name, session in self._sessions.items():
@@ -116,25 +121,44 @@ class Applier:
             self._raw(session, "flush", drives, [calls.flush(drive) for drive in drives])
 
     def _scrub(self, steps: list[s.Scrub], state: State, facts: Mapping[str, DriveFacts]) -> State:
-        """Zero each volume's slices, then record it: a volume is exported only after its record says so."""
-        for step in steps:
-            session = self._sessions[step.node]
-            refs = sorted(step.slices)
+        """Zero the slices of some volumes, then record it: a volume is exported only after its record says so."""
+        for batch in _scrub_batches(steps):
+            session = self._sessions[batch[0].node]
             wanted = [
                 (ref.drive, call)
-                for ref in refs
+                for step in batch
+                for ref in sorted(step.slices)
                 for call in calls.write_zeroes(
                     ref.drive, facts[ref.drive].block_bytes, ref.index * step.slice_bytes, step.slice_bytes
                 )
             ]
-            drives = sorted({ref.drive for ref in refs})
+            drives = sorted({ref.drive for step in batch for ref in step.slices})
             self._raw(session, "write zeroes", [d for d, _ in wanted], [c for _, c in wanted])
             self._raw(session, "flush", drives, [calls.flush(drive) for drive in drives])
-            state = self._store.save(state.scrubbed(step.volume, step.slices))
+            for step in batch:
+                state = state.scrubbed(step.volume, step.slices)
+            state = self._store.save(state)
         return state
 
     def _raw(self, session: Session, what: str, drives: list[str], batch: list[Any]) -> None:
         calls.check_completions(what, drives, session.pipeline(batch, deadline_s=SCRUB_DEADLINE_S))
+
+
+def _scrub_batches(steps: list[s.Scrub]) -> Iterator[list[s.Scrub]]:
+    """Volumes whose scrubs are done and recorded together: of one node, and not so many that a crash costs much.
+
+    One record for each volume would write the whole state as often as there are volumes.
+    """
+    for _node, mine in groupby(sorted(steps, key=lambda step: step.node), key=lambda step: step.node):
+        batch: list[s.Scrub] = []
+        size_bytes = 0
+        for step in mine:
+            if batch and size_bytes >= SCRUB_BATCH_BYTES:
+                yield batch
+                batch, size_bytes = [], 0
+            batch.append(step)
+            size_bytes += len(step.slices) * step.slice_bytes
+        yield batch
 
 
 def _check_precondition(step: Step, state: State) -> None:

@@ -7,9 +7,10 @@ each round is a whole plan.  The last round is always an observation that finds 
 from __future__ import annotations
 
 import uuid as uuidlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,7 @@ from controlplane.reconcile.engines import engine_address
 from controlplane.reconcile.journal import Journal
 from controlplane.reconcile.observe import DEADLINE_S, observe
 from controlplane.reconcile.switchover import moved_owners
+from controlplane.reconcile.together import together
 from controlplane.store.base import Store
 from controlplane.store.file import FileStore
 from dataplane.rpc.session import Session
@@ -64,18 +66,18 @@ class Applied:
 class Reconciler:
     """The array behind its nodes' engines and its state folder.  Use it as a context manager."""
 
-    def __init__(self, array: Array, store: Store, journal: Journal) -> None:
+    def __init__(self, array: Array, store: Store, journal: Journal, connect: Callable[..., Session] = Session) -> None:
         self.array = array
         self._store = store
         self._journal = journal
         self._sessions: dict[str, Session] = {
-            node.name: Session(engine_address(node.rpc), node=node.name) for node in array.nodes
+            node.name: connect(engine_address(node.rpc), node=node.name) for node in array.nodes
         }
 
     @classmethod
-    def in_folder(cls, array: Array, folder: Path) -> Self:
-        """With the state kept as files in ``folder``."""
-        return cls(array, FileStore(folder, [node.name for node in array.nodes]), Journal(folder))
+    def in_folder(cls, array: Array, folder: Path, connect: Callable[..., Session] = Session) -> Self:
+        """With the state kept as files in ``folder``; ``connect`` makes the sessions with the nodes."""
+        return cls(array, FileStore(folder, [node.name for node in array.nodes]), Journal(folder), connect)
 
     def __enter__(self) -> Self:
         return self
@@ -106,7 +108,8 @@ class Reconciler:
         state = self.state()
         # What is wanted names objects that are ours although no state has them yet.
         judged = replace(state, array=self.array)
-        observations = {name: observe(session, judged, name) for name, session in self._sessions.items()}
+        jobs = {name: partial(observe, session, judged, name) for name, session in self._sessions.items()}
+        observations = together(self._sessions, jobs)
         facts: dict[str, DriveFacts] = {}
         for observation in observations.values():
             facts.update(observation.facts)
@@ -132,16 +135,13 @@ class Reconciler:
         return found
 
     def _read_labels(self, seen: Mapping[str, Seen], facts: Mapping[str, DriveFacts]) -> dict[str, labels.LabelFacts]:
+        jobs = {
+            name: partial(_labels_seen, session, image, facts)
+            for name, session in self._sessions.items()
+            if isinstance(image := seen[name], NodeImage)
+        }
         found: dict[str, labels.LabelFacts] = {}
-        for name, session in self._sessions.items():
-            image = seen[name]
-            if not isinstance(image, NodeImage):
-                continue
-            names = sorted(name for name, drive in image.drives.items() if name in facts and drive.connected)
-            here = _look_at(session, names, facts, labels.LABEL_BYTES)
-            # Most drives carry a label; only what seems blank is looked at more closely.
-            blank = [drive for drive, label in here.items() if isinstance(label, labels.Blank)]
-            here |= _look_at(session, blank, facts, labels.LOOK_BYTES)
+        for here in together(self._sessions, jobs).values():
             for drive, label in here.items():
                 if found.setdefault(drive, label) != label:
                     found[drive] = labels.Foreign(what="one thing through one node and another through the other")
@@ -207,6 +207,15 @@ class Reconciler:
             if owners != state.owners:
                 self._store.save(replace(state, owners=owners))
             return self._apply(Consent(), listen)
+
+
+def _labels_seen(session: Session, image: NodeImage, facts: Mapping[str, DriveFacts]) -> dict[str, labels.LabelFacts]:
+    """The label of every drive that a node reaches."""
+    names = sorted(name for name, drive in image.drives.items() if name in facts and drive.connected)
+    here = _look_at(session, names, facts, labels.LABEL_BYTES)
+    # Most drives carry a label; only what seems blank is looked at more closely.
+    blank = [drive for drive, label in here.items() if isinstance(label, labels.Blank)]
+    return here | _look_at(session, blank, facts, labels.LOOK_BYTES)
 
 
 def _look_at(

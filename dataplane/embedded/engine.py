@@ -23,6 +23,8 @@ from typing import Final
 from controlplane.domain.errors import ExitCode, Ws7000Error
 from dataplane.embedded import rpc
 from dataplane.embedded.bdev.base import BdevRegistry
+from dataplane.embedded.bdev.delay import Delays
+from dataplane.embedded.bdev.error import Errors
 from dataplane.embedded.bdev.raid import Raids
 from dataplane.embedded.bdev.split import Splits
 from dataplane.embedded.initiator.bdev import NvmeBdev
@@ -53,10 +55,19 @@ class Engine:
         self.bdevs = BdevRegistry()
         self.splits = Splits(self.bdevs)
         self.raids = Raids(self.bdevs)
-        self.bdevs.examiners += [self.splits.examine, self.raids.examine]
+        self.errors = Errors(self.bdevs)
+        self.delays = Delays(self.bdevs)
+        self.bdevs.examiners += [
+            self.delays.examine,
+            self.errors.examine,
+            self.splits.examine,
+            self.raids.examine,
+        ]
         self.notifications = Notifications()
         self.bdevs.added.append(lambda bdev: self.notifications.send("bdev_register", bdev.name))
         self.bdevs.removed.append(lambda bdev: self.notifications.send("bdev_unregister", bdev.name))
+        self.bdevs.resized.append(lambda bdev: self.notifications.send("bdev_resize", bdev.name))
+        self.bdevs.resized.append(self.raids.base_resized)
         self.keyring = Keyring()
         self.options = Options()
         self.malloc_count = 0

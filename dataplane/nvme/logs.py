@@ -238,6 +238,7 @@ class EventType(IntEnum):
     ERROR = 0
     HEALTH = 1
     NOTICE = 2
+    IO_COMMAND_SET = 6
 
 
 class Notice(IntEnum):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
@@ -74,6 +75,7 @@ H2C_DATA_HEAD = struct.Struct("<BBBBIHHII4x")
 C2H_DATA_HEAD = struct.Struct("<BBBBIH2xII4x")
 R2T_HEAD = struct.Struct("<BBBBIHHII4x")
 DIGEST_SIZE = 4
+_C2H_DATA: Final = int(PduType.C2H_DATA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,24 +140,24 @@ class TermReq:
         return TERM_HEAD.pack(kind, 0, 24, 0, 24 + len(echoed), self.fes, self.fei) + echoed
 
 
-@dataclass(frozen=True, slots=True)
-class CapsuleCmd:
-    """A command and what came in the capsule; ``digest_error``: ``data`` did not match its digest."""
+class CapsuleCmd(NamedTuple):
+    """A command and what came in the capsule; ``digest_error``: ``data`` did not match its digest.
+
+    A tuple, as the other PDUs that come with every I/O: they are made twice as fast as a frozen dataclass.
+    """
 
     command: Command
     data: Raw = b""
     digest_error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CapsuleResp:
+class CapsuleResp(NamedTuple):
     """A completion."""
 
     completion: Completion
 
 
-@dataclass(frozen=True, slots=True)
-class H2CData:
+class H2CData(NamedTuple):
     """Payload towards the controller, answering the R2T with tag ``ttag``."""
 
     cid: int
@@ -166,8 +168,7 @@ class H2CData:
     digest_error: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class C2HData:
+class C2HData(NamedTuple):
     """Payload towards the host; with ``success`` it is also the completion of the command."""
 
     cid: int
@@ -246,6 +247,9 @@ def h2c_data(pdu: H2CData, digests: Digests = NO_DIGESTS, alignment: int = 4) ->
 def c2h_data(pdu: C2HData, digests: Digests = NO_DIGESTS, alignment: int = 4) -> list[Raw]:
     """Payload towards the host; ``alignment`` is (HPDA + 1) * 4."""
     size = len(pdu.data)
+    if size and alignment == 4 and not digests.header and not digests.data:  # the common case, without detours
+        flags = FLAG_LAST * pdu.last | FLAG_SUCCESS * pdu.success
+        return [C2H_DATA_HEAD.pack(_C2H_DATA, flags, 24, 24, 24 + size, pdu.cid, pdu.offset, size), pdu.data]
     flags, pdo, plen = _start(24, digests, size, alignment)
     flags |= FLAG_LAST * pdu.last | FLAG_SUCCESS * pdu.success
     header = C2H_DATA_HEAD.pack(PduType.C2H_DATA, flags, 24, pdo, plen, pdu.cid, pdu.offset, size)

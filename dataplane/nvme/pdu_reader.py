@@ -50,6 +50,9 @@ _PLAIN = frozenset({PduType.IC_REQ, PduType.IC_RESP, PduType.H2C_TERM, PduType.C
 _SMALLEST_READ = 4096
 _FIRST_BUFFER = 1 << 14
 _WITH_FIELD = frozenset({FatalError.INVALID_HEADER, FatalError.UNSUPPORTED})  # of the others FEI is reserved
+_CAPSULE_CMD = int(PduType.CAPSULE_CMD)
+_CAPSULE_CMD_SIZE = HEADER_SIZE[PduType.CAPSULE_CMD]
+_BARE_COMMAND = (_CAPSULE_CMD, 0, _CAPSULE_CMD_SIZE)
 
 
 class PduError(Exception):
@@ -169,6 +172,9 @@ class PduReader:
         raw_type, flags, hlen, pdo, plen = COMMON.unpack_from(self._view, self._start)
         if self._greeting is not None:
             self._check_order(raw_type)
+        bare = plen == hlen and (raw_type, flags, hlen) == _BARE_COMMAND
+        if bare and not self.digests.header and _CAPSULE_CMD in self.receives:
+            return _CAPSULE_CMD_SIZE  # what every read begins with needs no further look
         if raw_type not in self.receives:
             raise self._fail(FatalError.INVALID_HEADER, 0, f"PDU type {raw_type:02X}h not expected here")
         kind = PduType(raw_type)
@@ -202,6 +208,8 @@ class PduReader:
         """The PDU at ``_start``, which is complete."""
         view, start, plen = self._view, self._start, self._need
         kind, flags, hlen, pdo, _ = COMMON.unpack_from(view, start)
+        if not flags and plen == hlen and kind == _CAPSULE_CMD:
+            return CapsuleCmd(Command.parse(view, start + 8))
         if flags & FLAG_HDGST:
             end = start + hlen
             if digest(view[start:end]) != view[end : end + DIGEST_SIZE]:

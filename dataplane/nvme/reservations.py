@@ -1,7 +1,8 @@
-"""Reservations: the four commands and the report that judges who may write.
+"""Reservations: the four commands, the report that judges who may write, and the notification log.
 
 Why: the fence of the array is a reservation preempt-and-abort, so these bytes must be right in one place.
-This module must never choose a key or a type.  Source: NVMe base 2.0c sections 7.2 to 7.5 and 8.19.
+This module must never choose a key or a type.  Source: NVMe base 2.0c sections 5.16.1.25 (log 80h), 5.27.1.27
+and 5.27.1.28 (features 82h and 83h), 7.2 to 7.5 and 8.19.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import ClassVar
 
-from dataplane.nvme.commands import SGL_TRANSPORT, Command, IoOp
-from dataplane.nvme.layout import Raw
+from dataplane.nvme.commands import SGL_TRANSPORT, Command, IoOp, LogId
+from dataplane.nvme.layout import Layout, Raw, at
+from dataplane.nvme.logs import AsyncEvent, EventType
 
 
 class ReservationType(IntEnum):
@@ -57,6 +60,36 @@ class PersistThroughPowerLoss(IntEnum):
     ON = 3
 
 
+class NotificationType(IntEnum):
+    """What a notification tells a registrant; ``1 << type`` is its bit in the mask of feature 82h."""
+
+    EMPTY = 0
+    REGISTRATION_PREEMPTED = 1
+    RESERVATION_RELEASED = 2
+    RESERVATION_PREEMPTED = 3
+
+
+CHANGES = (IoOp.RESERVATION_REGISTER, IoOp.RESERVATION_ACQUIRE, IoOp.RESERVATION_RELEASE)
+"""The commands that change a reservation."""
+COMMANDS = (*CHANGES, IoOp.RESERVATION_REPORT)
+RESCAP_ALL_TYPES = 0xFE  # RESCAP: every type, and Ignore Existing Key as revision 1.3 defines it
+RESCAP_PERSIST = 1  # RESCAP: Persist Through Power Loss
+EXTENDED_HEAD_SIZE = 64  # bytes of a report in the extended form before its registrants
+LOG_AVAILABLE = AsyncEvent(EventType.IO_COMMAND_SET, 0, LogId.RESERVATION)
+"""The event that tells of a page in log 80h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notification(Layout):
+    """Log 80h: one notification; ``count`` 0 and type 0 when there is none."""
+
+    SIZE: ClassVar[int] = 64
+    count: int = at(0, "Q")
+    kind: int = at(8, "B")
+    available: int = at(9, "B")
+    nsid: int = at(12, "I")
+
+
 @dataclass(frozen=True, slots=True)
 class Registrant:
     """One registered host; ``host_id`` is 16 bytes in the extended form and 8 otherwise."""
@@ -81,7 +114,7 @@ class ReservationReport:
         head = _HEAD.pack(self.generation, self.rtype, len(self.registrants), int(self.persist))
         if extended:
             rows = (_LONG.pack(r.cntlid, int(r.holder), r.key, r.host_id) for r in self.registrants)
-            return head.ljust(64, b"\0") + b"".join(rows)
+            return head.ljust(EXTENDED_HEAD_SIZE, b"\0") + b"".join(rows)
         rows = (_SHORT.pack(r.cntlid, int(r.holder), r.host_id, r.key) for r in self.registrants)
         return head + b"".join(rows)
 
@@ -149,7 +182,7 @@ def parse_report(raw: Raw, *, extended: bool = True) -> ReservationReport:
     if len(raw) < _HEAD.size:
         raise ValueError(f"a reservation report has at least {_HEAD.size} bytes, got {len(raw)}")
     generation, rtype, count, persist = _HEAD.unpack_from(raw)
-    entry, start = (_LONG, 64) if extended else (_SHORT, _HEAD.size)
+    entry, start = (_LONG, EXTENDED_HEAD_SIZE) if extended else (_SHORT, _HEAD.size)
     found: list[Registrant] = []
     for offset in range(start, start + count * entry.size, entry.size):
         if offset + entry.size > len(raw):

@@ -32,7 +32,12 @@ def without_none(params: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: _copied(value) for key, value in params.items() if value is not None}
 
 
+_PLAIN = frozenset({str, int, bool, float, type(None)})
+
+
 def _copied(value: Json) -> Json:
+    if type(value) in _PLAIN:  # nearly all of them, and what cannot change needs no copy
+        return value
     if isinstance(value, Mapping):
         return without_none(value)
     if isinstance(value, list | tuple):

@@ -133,6 +133,12 @@ class Session(JSONRPCAbstractClient):  # type: ignore[misc]  # the official pack
         with self._lock:
             self._drop()
 
+    def interrupt(self) -> None:
+        """End what another thread waits for: its calls end as with a lost connection.  Does not wait."""
+        connection = self._connection
+        if connection is not None:
+            connection.stream.interrupt()
+
     def connect(self, deadline_s: float | None = None) -> int:
         """Connect unless connected; the generation.  Raises ``Unreachable``."""
         with self._turn("connect", deadline_s) as turn:
@@ -354,18 +360,20 @@ def _move(
 ) -> None:
     """Send all ``requests`` within the window and fill ``replies`` until every one is answered."""
     sizes = {number: len(text) for number, text in requests}
-    waiting: dict[int, int] = {}
+    waiting: set[int] = set()
+    under_way = 0  # bytes of what waits
     out = memoryview(b"")
     begun = 0
     while len(replies) < len(requests):
         batch = bytearray()
         while begun < len(requests):
             number, text = requests[begun]
-            full = len(waiting) >= WINDOW_CALLS or sum(waiting.values()) + len(text) > WINDOW_BYTES
+            full = len(waiting) >= WINDOW_CALLS or under_way + len(text) > WINDOW_BYTES
             if waiting and full:
                 break
             connection.talk.sent(number)
-            waiting[number] = sizes[number]
+            waiting.add(number)
+            under_way += sizes[number]
             batch += text
             begun += 1
         if batch:
@@ -374,4 +382,5 @@ def _move(
         out = out[taken:]
         for reply in connection.talk.feed(came):
             replies[reply.number] = reply
-            del waiting[reply.number]
+            waiting.remove(reply.number)
+            under_way -= sizes[reply.number]

@@ -7,6 +7,7 @@ the monotonic clock that was fixed when the call began.  This module must never 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import select
 import socket
@@ -58,6 +59,11 @@ class Stream:
     def close(self) -> None:
         """Close; an unread answer is dropped."""
         self._sock.close()
+
+    def interrupt(self) -> None:
+        """Let whoever waits here see the end of the connection; safe from another thread."""
+        with contextlib.suppress(OSError):  # closed already
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def unasked(self) -> bytes:
         """What came in while nobody waited, without waiting for more.  Raises ``GoneError``."""

@@ -180,6 +180,36 @@ class IostatInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyBucket:
+    """So many I/Os took less than ``end_ns``, and not less than the end of the bucket before."""
+
+    end_ns: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyHistogram:
+    """Buckets that have I/O in them, ascending; each is ``1 / (1 << granularity)`` as wide as the times in it."""
+
+    granularity: int
+    buckets: tuple[LatencyBucket, ...]
+
+    @property
+    def count(self) -> int:
+        """All I/Os that were counted."""
+        return sum(bucket.count for bucket in self.buckets)
+
+    def percentile_ns(self, percent: float) -> int | None:
+        """The end of the bucket that this part of all I/Os lies below; None where nothing was counted."""
+        wanted, so_far = self.count * percent / 100, 0
+        for bucket in self.buckets:
+            so_far += bucket.count
+            if so_far >= wanted:
+                return bucket.end_ns
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TransportId:
     """Where an NVMe controller is: for PCIe ``traddr`` is the BDF and the rest is empty."""
 

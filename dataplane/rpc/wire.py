@@ -64,10 +64,13 @@ def _keep_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: values[0] if len(values) == 1 else Repeated(values) for name, values in seen.items()}
 
 
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_keep_repeated)
+
+
 def decode(text: bytes) -> Json:
     """One JSON value; repeated names become ``Repeated``.  Raises ``WireError``."""
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_keep_repeated)
+        return _DECODER.decode(text.decode("utf-8"))
     except (ValueError, RecursionError) as problem:
         raise WireError(f"not JSON: {type(problem).__name__}") from problem
 

@@ -28,6 +28,7 @@ BLOCK: Final = 512
 MIB: Final = 1 << 20
 LOOPBACK: Final = "127.0.0.1"
 NO_SPDK: Final = "SPDK's nvmf_tgt not found: set WS7000_SPDK_PREFIX"
+_LAYERS = {"Error Injection Disk": "bdev_error_delete", "delay": "bdev_delay_delete"}
 _LEAVES = {"Malloc disk": "bdev_malloc_delete", "Null disk": "bdev_null_delete", "AIO disk": "bdev_aio_delete"}
 
 
@@ -69,6 +70,13 @@ class Engine:
         with pytest.raises(RpcError) as caught:
             self.session.run(call)
         return caught.value
+
+    def until(self, call: Call[Any], wanted: Callable[[Any], bool]) -> Any:
+        """The first reply that is as wanted; the test's own timeout ends the wait for one that never comes."""
+        while True:
+            reply = self.session.run(call)
+            if wanted(reply):
+                return reply
 
     # -- what tests build on
 
@@ -139,6 +147,10 @@ class Engine:
             sets = self.run(raid.get_bdevs())
 
     def _sweep_devices(self) -> None:
+        while layers := [info for info in self.run(bdev.get_bdevs()) if info.product_name in _LAYERS]:
+            for info in layers:
+                if not info.claimed:
+                    self.rpc(_LAYERS[info.product_name], name=info.name)
         for base in {info.split_base for info in self.run(bdev.get_bdevs())} - {""}:
             self.run(bdev.split_delete(base))
         for controller in self.run(nvme.get_controllers()):

@@ -91,7 +91,7 @@ AFTER = {
     "data of a tag that cannot be": (
         b"".join(pdu.h2c_data(H2CData(5, 999, 0, bytes(8), last=True))), FatalError.SEQUENCE, 0,
     ),
-    "an SGL of another kind": (capsule(READ._replace(sgl_type=0)), FatalError.UNSUPPORTED, SGL),
+    "an SGL of another kind": (capsule(READ._replace(sgl_type=0)), FatalError.UNSUPPORTED, SGL + 8),
     "a read into its own capsule": (capsule(READ._replace(sgl_type=1)), FatalError.INVALID_HEADER, 4),
     "more bytes than MDTS": (capsule(READ._replace(length=1 << 20)), FatalError.LIMIT_EXCEEDED, 0),
     "a capsule that is shorter than its SGL says": (
@@ -188,6 +188,8 @@ def test_a_data_digest_that_does_not_match_fails_the_command_when_all_of_it_is_h
             raw = bytearray(b"".join(pdu.h2c_data(data, host.io.agreed)))
             raw[-1] ^= part == damaged
             host.io.write(bytes(raw))
+            # SPDK checks digests on the side: what follows at once may meet the old offset, and is out of range.
+            await host.io.ok(commands.flush(1))
         assert (await host.io.wait(cid))[0].code == Status.TRANSIENT_TRANSPORT_ERROR
         assert await host.io.ok(commands.read(1, 0, 16, 512)) == b"a" * 8192
 

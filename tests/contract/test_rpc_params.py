@@ -6,6 +6,7 @@ SPDK v26.05's.  Nothing that is refused here has begun, so no order is needed be
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
 from typing import Any, Final
@@ -21,10 +22,17 @@ SENTENCES: Final = {
         bdev_aio_create bdev_aio_delete bdev_get_bdevs bdev_get_iostat bdev_malloc_create bdev_malloc_delete
         bdev_null_create bdev_null_delete bdev_nvme_attach_controller bdev_nvme_detach_controller
         bdev_nvme_get_controllers bdev_nvme_set_options bdev_raid_add_base_bdev bdev_reset_iostat
-        bdev_set_qos_limit log_set_level log_set_print_level""",
+        bdev_set_qos_limit log_set_level log_set_print_level
+        bdev_aio_rescan bdev_delay_create bdev_delay_delete bdev_delay_update_latency bdev_enable_histogram
+        bdev_error_create bdev_error_delete bdev_error_inject_error bdev_error_resume_pending bdev_get_histogram
+        bdev_get_histogram_borders bdev_null_resize bdev_nvme_get_path_iostat bdev_nvme_set_multipath_policy
+        bdev_nvme_set_preferred_path""",
+    (-errno.EINVAL, "Failed to parse the request"): """
+        bdev_nvme_add_error_injection bdev_nvme_remove_error_injection""",
     (INTERNAL, "Invalid parameters"): "bdev_nvme_get_controller_health_info",
     (INVALID, "spdk_json_decode_object failed"): "bdev_examine bdev_nvme_set_keys iobuf_set_options",
     (INVALID, "Invalid argument"): """
+        bdev_nvme_disable_controller bdev_nvme_enable_controller
         bdev_nvme_reset_controller bdev_nvme_send_cmd keyring_file_add_key keyring_file_remove_key
         notify_get_notifications""",
     (INVALID, "Invalid arguments"): "framework_get_config",

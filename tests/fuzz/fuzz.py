@@ -21,7 +21,7 @@ from typing import Final
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
 FOUND: Final = ROOT / ".fuzz"
-MAX_INPUT_BYTES: Final = 4096
+MAX_INPUT_BYTES: Final = 16384
 _STATUS: Final = re.compile(r"^#(\d+)\s+\S+.*?\bcov: (\d+) ft: (\d+)", re.MULTILINE)
 _EXECUTED: Final = re.compile(r"^Done (\d+) runs", re.MULTILINE)
 
@@ -79,22 +79,25 @@ def run_guided(name: str, seconds: int) -> tuple[int, int, str]:
     return count, int(statuses[-1][2]) if statuses else 0, "" if not done.returncode else output[-4000:]
 
 
-def live(seconds: int, seed: int) -> bool:
-    """The fuzzer of sockets; whether it found nothing."""
+def live(arguments: list[str]) -> int:
+    """The fuzzer of sockets; 1 when it found something."""
     from live import main as live_main
 
-    return live_main(["--seconds", str(seconds), "--seed", str(seed)]) == 0
+    return live_main(arguments)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="./run fuzz", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("seconds", nargs="?", type=int, default=120, help="for all targets together")
     parser.add_argument("--target", help="one target, in this process")
+    parser.add_argument("--live", type=int, metavar="SEED", help="only that round of the fuzzer of sockets")
     parser.add_argument("--seed", type=int, default=int.from_bytes(random.randbytes(4), "big"))
     chosen = parser.parse_args()
     if chosen.target:
         guided(chosen.target, chosen.seconds)
         return 0
+    if chosen.live is not None:
+        return live(["--seed", str(chosen.live), "--rounds", "1"])
     from fuzz_targets import TARGETS
 
     with_atheris = importlib.util.find_spec("atheris") is not None
@@ -112,7 +115,7 @@ def main() -> int:
         say(f"{name:20} {count:10} executions {features or '-':>7} features {found:3} findings")
         if trace:
             sys.stderr.write(trace)
-    failed += not live(share, chosen.seed)
+    failed += live(["--seconds", str(share), "--seed", str(chosen.seed)])
     return 1 if failed else 0
 
 

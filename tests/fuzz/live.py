@@ -284,7 +284,7 @@ async def run(seed: int, *, rounds: int | None, seconds: float) -> tuple[int, in
             if grown > GROWTH_BYTES:
                 raise Found(f"{grown >> 20} MiB more are held after {count} rounds")
         except Exception as problem:  # noqa: BLE001 - whatever the good host meets is a finding
-            again = f"python tests/fuzz/live.py --seed {seed + count} --rounds 1"
+            again = f"./run fuzz --live {seed + count}"
             return count, lab.verified, f"{type(problem).__name__}: {problem}; again: {again}"
         finally:
             logging.getLogger().removeHandler(complaints)

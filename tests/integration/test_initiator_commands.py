@@ -211,8 +211,8 @@ def test_commands_that_the_target_does_not_know_are_the_drives() -> None:
         await host.io.ok(Command(0x81, nsid=1, cdw10=8).with_data(BLOCK, in_capsule=True), A)
         await host.io.ok(Command(IoOp.VERIFY, nsid=1, cdw10=9))
         assert medium.take() == ["0x82 7 b''", "0x81 8 b'a'", "0xc 9 b''"]
-        assert await host.io.status(Command(IoOp.RESERVATION_REPORT, nsid=1)) == Status.INVALID_OPCODE
-        assert medium.take() == [], "reservations are the target's, or nobody's"
+        assert await host.io.status(Command(IoOp.RESERVATION_REPORT, nsid=1)) == Status.INVALID_FIELD
+        assert medium.take() == [], "reservations are the target's own"
         await host.close()
 
     run(scenario)

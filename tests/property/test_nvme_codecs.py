@@ -23,13 +23,14 @@ u64 = st.integers(0, 2**64 - 1)
 payload = st.binary(min_size=1, max_size=3000).map(lambda raw: raw + bytes(-len(raw) % 4))
 digests = st.builds(p.Digests, st.booleans(), st.booleans())
 commands = st.builds(Command, u8, u8, u16, u32, u32, u32, u64, u64, u32, u8, u32, u32, u32, u32, u32, u32)
+GOOD = st.sampled_from([False])  # what is built here has the digest that it should have
 EVERYTHING = p.HOST_RECEIVES | p.CONTROLLER_RECEIVES
 
 pdus = st.one_of(
-    st.builds(p.CapsuleCmd, commands, st.one_of(st.just(b""), payload)),
+    st.builds(p.CapsuleCmd, commands, st.one_of(st.just(b""), payload), GOOD),
     st.builds(p.CapsuleResp, st.builds(Completion, u32, u32, u16, u16, u16, u16)),
-    st.builds(p.H2CData, u16, u16, u32, payload, st.booleans()),
-    st.builds(p.C2HData, u16, u32, payload, st.booleans(), st.booleans()),
+    st.builds(p.H2CData, u16, u16, u32, payload, st.booleans(), GOOD),
+    st.builds(p.C2HData, u16, u32, payload, st.booleans(), st.booleans(), GOOD),
     st.builds(p.R2T, u16, u16, u32, u32),
 )
 

@@ -22,14 +22,18 @@ from typing import Any, Self
 
 import pytest
 
-from cli.demo.linux_host import Connect, LinuxHost, Missing, Namespace, Pieces, find_pieces
+from cli.demo.linux_host import Connect, LinuxHost, Missing, Namespace, Pieces, Shape, find_pieces
 
 NQN = "nqn.2024-01.com.example:ws7000:default"
 DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
 ANA_GROUP = 1
-VOLUME_BYTES = 64 * 1024**2
+VOLUME_BYTES = 512 * 1024**2  # XFS makes nothing below 300 MiB; the files stay sparse
+CNTLIDS = {"a": range(1, 1000), "b": range(1000, 2000)}
 START_TIMEOUT_S = 60
 RPC_TIMEOUT_S = 30
+# Not every guest needs these: tests that do are skipped by name where they are missing.
+WORKLOAD_PROGRAMS = ("fio", "mkfs.xfs", "xfs_repair")
+WORKLOAD_MODULES = ("xfs",)
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ class EngineProcess:
         self.port = free_port()
         self._address = str(folder / f"{name}.sock")
         self._log = folder / f"{name}.log"
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*command, "-r", self._address],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
+        self._command = [*command, "-r", self._address]
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def wait(self) -> None:
@@ -107,6 +111,22 @@ class EngineProcess:
             nqn=NQN, listen_address=self.listen_address(), ana_state=state, anagrpid=ANA_GROUP,
         )  # fmt: skip
 
+    def signal(self, number: int) -> None:
+        """Send it to the process, which must be alive."""
+        assert self._process.poll() is None, self.log()
+        os.killpg(self._process.pid, number)
+
+    def crash(self) -> None:
+        """It ends without a word."""
+        self.signal(signal.SIGKILL)
+        self._process.wait(10)
+
+    def start_again(self) -> None:
+        """A new process, empty, at the old socket."""
+        Path(self._address).unlink(missing_ok=True)
+        self._process = self._start()
+        self.wait()
+
     def writes(self) -> int:
         """How many write commands this engine has put on the volume's file."""
         return self.call("bdev_get_iostat", names=["bdev1"])["bdevs"][0]["num_write_ops"]
@@ -133,8 +153,10 @@ def free_port() -> int:
         return taken.getsockname()[1]
 
 
-def export(node: EngineProcess, file: Path, masked: Path, cntlids: range) -> None:
-    """``file`` as namespace 1 for every host with rights, ``masked`` as namespace 2 for the second host."""
+def export(node: EngineProcess, folder: Path) -> None:
+    """``volume`` as namespace 1 for every host with rights, ``masked`` as namespace 2 for the second host."""
+    cntlids = CNTLIDS[node.name]
+    file, masked = folder / "volume", folder / "masked"
     node.call("nvmf_create_transport", trtype="TCP")
     node.call(
         "nvmf_create_subsystem",
@@ -144,7 +166,7 @@ def export(node: EngineProcess, file: Path, masked: Path, cntlids: range) -> Non
     for host in (HOSTS.first, HOSTS.second):
         node.call("nvmf_subsystem_add_host", nqn=NQN, host=host.nqn)
     for nsid, path in ((1, file), (2, masked)):
-        node.call("bdev_aio_create", name=f"bdev{nsid}", filename=str(path), block_size=512)
+        node.call("bdev_aio_create", name=f"bdev{nsid}", filename=str(path), block_size=512, fallocate=True)
         namespace = {
             "nsid": nsid,
             "bdev_name": f"bdev{nsid}",
@@ -165,6 +187,7 @@ class Nodes:
 
     a: EngineProcess
     b: EngineProcess
+    folder: Path
     nqn: str = NQN
 
     def path(self, node: EngineProcess, host: Host) -> Connect:
@@ -173,6 +196,12 @@ class Nodes:
     def home(self) -> None:
         self.b.set_ana("inaccessible")
         self.a.set_ana("optimized")
+
+    def revive(self, node: EngineProcess, ana_state: str) -> None:
+        """Start an engine that crashed, and have it export what it exported, in that state from the first moment."""
+        node.start_again()
+        export(node, self.folder)
+        node.set_ana(ana_state)
 
     def switch_over(self) -> None:
         """From ``a`` to ``b``: never both optimized."""
@@ -191,9 +220,28 @@ def pieces() -> Pieces:
 
 
 @pytest.fixture(scope="session")
-def linux(pieces: Pieces) -> Iterator[LinuxHost]:
-    with LinuxHost(pieces) as host:
-        yield host
+def workload_pieces(pieces: Pieces) -> Pieces | Missing:
+    """What the tests with fio and XFS need beyond ``pieces``."""
+    return find_pieces(WORKLOAD_PROGRAMS, modules=WORKLOAD_MODULES)
+
+
+@pytest.fixture(scope="session")
+def linux(pieces: Pieces, workload_pieces: Pieces | Missing) -> Iterator[LinuxHost]:
+    """The one guest of all tests: with everything that is there."""
+    if isinstance(workload_pieces, Missing):
+        with LinuxHost(pieces) as host:
+            yield host
+    else:
+        # fio's libraries take 80 MB, once packed and once unpacked.
+        with LinuxHost(workload_pieces, Shape(memory_mib=768, modules=WORKLOAD_MODULES)) as host:
+            yield host
+
+
+@pytest.fixture
+def workloads(workload_pieces: Pieces | Missing) -> None:
+    """Skips the test where the guest has no fio or no XFS."""
+    if isinstance(workload_pieces, Missing):
+        pytest.skip(str(workload_pieces))
 
 
 @pytest.fixture(scope="session")
@@ -226,15 +274,14 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """Two engine processes that export the same files under the same names, as two nodes do."""
     command = engine_command(request.param, request)
     folder = tmp_path_factory.mktemp(request.param)
-    file, masked = folder / "volume", folder / "masked"
-    for path in (file, masked):
-        with path.open("wb") as made:
+    for name in ("volume", "masked"):
+        with (folder / name).open("wb") as made:
             made.truncate(VOLUME_BYTES)
     with EngineProcess("a", command, folder) as a, EngineProcess("b", command, folder) as b:
-        for node, cntlids in ((a, range(1, 1000)), (b, range(1000, 2000))):
+        for node in (a, b):
             node.wait()
-            export(node, file, masked, cntlids)
-        yield Nodes(a, b)
+            export(node, folder)
+        yield Nodes(a, b, folder)
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ def test_the_kernel_has_native_multipath(linux: LinuxHost) -> None:
 
 def test_two_paths_make_one_block_device(linux: LinuxHost, nodes: Any, volume: Namespace) -> None:
     assert linux.block_devices() == (volume.name,)
-    assert volume.size_bytes == 64 * MIB
+    assert volume.size_bytes == 512 * MIB
     assert volume.uuid == "00000000-0000-4000-8000-000000000001"
     assert {path.ana_group for path in volume.paths} == {1}
     first, second = sorted(path.controller.cntlid for path in volume.paths)

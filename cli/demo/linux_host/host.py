@@ -57,7 +57,8 @@ class Connect:
     """One path to ask for.
 
     ``queues`` and ``queue_depth`` are small by default, because emulation has one processor.  ``ctrl_loss_s`` is
-    how long the kernel tries to come back before it removes the path; -1 is for ever.
+    how long the kernel tries to come back before it removes the path; -1 is for ever.  ``digests`` asks for a
+    checksum of every header and of all data.
     """
 
     nqn: str
@@ -71,6 +72,7 @@ class Connect:
     reconnect_delay_s: int = 1
     ctrl_loss_s: int = 600
     keep_alive_s: int = 5
+    digests: bool = False
 
     def command(self) -> str:
         """The nvme-cli command line."""
@@ -80,6 +82,7 @@ class Connect:
             *(f"--nr-io-queues={self.queues}", f"--queue-size={self.queue_depth}"),
             *(f"--reconnect-delay={self.reconnect_delay_s}", f"--ctrl-loss-tmo={self.ctrl_loss_s}"),
             f"--keep-alive-tmo={self.keep_alive_s}",
+            *(("--hdr-digest", "--data-digest") if self.digests else ()),
         ]
         return shlex.join(words)
 

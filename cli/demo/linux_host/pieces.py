@@ -29,6 +29,9 @@ _PACKAGES: Final[dict[str, str]] = {
     "e2fsck": "e2fsprogs",
     "ldd": "libc-bin",
     "rdma": "iproute2",
+    "fio": "fio",
+    "mkfs.xfs": "xfsprogs",
+    "xfs_repair": "xfsprogs",
 }
 GUEST_PROGRAMS: Final = ("nvme", "mkfs.ext4", "e2fsck")
 

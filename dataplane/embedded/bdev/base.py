@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from dataplane.embedded.bdev.hints import NO_HINTS, Hints
+from dataplane.embedded.bdev.histogram import Histogram
 from dataplane.embedded.bdev.qos import KINDS, RateLimits
 from dataplane.embedded.bdev.ranges import Ranges
 from dataplane.embedded.bdev.stats import IoStat
@@ -85,6 +86,16 @@ class Bdev(ABC):
         return False
 
     @property
+    def prompt(self) -> bool:
+        """Whether reads and writes are expected to end without waiting, so that no task has to be made for them."""
+        return False
+
+    @property
+    def unhindered(self) -> bool:
+        """Whether neither a rate limit nor a compare and write holds I/O back now."""
+        return self.limits is None and (self._ranges is None or not self._ranges.exclusive)
+
+    @property
     def stats(self) -> IoStat:
         """Counters since registration or the last reset; made at the first use."""
         if self._stats is None:
@@ -117,6 +128,11 @@ class Bdev(ABC):
         return 0 if self.supported_io_types().get("copy", False) else _LARGE_BUFFER_BYTES // self.block_size
 
     @property
+    def histogram(self) -> Histogram | None:
+        """What counts how long I/O takes, where that was ever asked for."""
+        return self._stats.histogram if self._stats is not None else None
+
+    @property
     def qos_limits(self) -> dict[str, int]:
         """The four limits as ``bdev_get_bdevs`` shows them; 0 means none."""
         return dict(self.limits.limits) if self.limits else dict.fromkeys(KINDS, 0)
@@ -125,15 +141,15 @@ class Bdev(ABC):
         """``blocks`` * ``block_size`` bytes from ``lba``."""
         self.check_range(lba, blocks)
         size_bytes = blocks * self.block_size
-        if self.limits is not None:
-            await self._hold_back(size_bytes, is_write=False)
         started = time.monotonic_ns()
         try:
+            if self.limits is not None:
+                await self._hold_back(size_bytes, is_write=False)
             data = await self.do_read(lba, blocks)
-        except NvmeError:
-            self.stats.failed += 1
+        except NvmeError as error:
+            self.stats.failed("read", error.code, time.monotonic_ns() - started)
             raise
-        self.stats.read.count(size_bytes, time.monotonic_ns() - started)
+        self.stats.done("read", size_bytes, time.monotonic_ns() - started)
         return data
 
     async def write(self, lba: int, data: Buffer, *, fua: bool = False) -> None:
@@ -141,40 +157,48 @@ class Bdev(ABC):
         size_bytes = len(data)
         blocks = size_bytes // self.block_size
         self.check_range(lba, blocks)
-        if self.limits is not None:
-            await self._hold_back(size_bytes, is_write=True)
         ranges = self.ranges
-        key = ranges.begin(lba, blocks)
         started = time.monotonic_ns()
         try:
-            if ranges.exclusive:
-                await self._turn(ranges, key)
-            if fua:
-                await self.do_write_through(lba, data)
-            else:
-                await self.do_write(lba, data)
-        except NvmeError:
-            self.stats.failed += 1
+            if self.limits is not None:
+                await self._hold_back(size_bytes, is_write=True)
+            key = ranges.begin(lba, blocks)
+            try:
+                if ranges.exclusive:
+                    await self._turn(ranges, key)
+                if fua:
+                    await self.do_write_through(lba, data)
+                else:
+                    await self.do_write(lba, data)
+            finally:
+                ranges.end(key)
+        except NvmeError as error:
+            self.stats.failed("write", error.code, time.monotonic_ns() - started)
             raise
-        finally:
-            ranges.end(key)
-        self.stats.write.count(size_bytes, time.monotonic_ns() - started)
+        self.stats.done("write", size_bytes, time.monotonic_ns() - started)
 
     async def flush(self) -> None:
         """Return when every acknowledged write is durable."""
-        await self.do_flush()
+        await self._counted("flush", 0, self.do_flush())
 
     async def write_zeroes(self, lba: int, blocks: int) -> None:
         """Make the range read zeroes."""
         self.check_range(lba, blocks)
-        await self._change(lba, blocks, self.do_write_zeroes)
+        await self._counted("write_zeroes", 0, self._change(lba, blocks, self.do_write_zeroes))
 
     async def unmap(self, lba: int, blocks: int) -> None:
         """Deallocate the range: a hint, what it reads afterwards is up to the device."""
         self.check_range(lba, blocks)
+        await self._counted("unmap", blocks * self.block_size, self._change(lba, blocks, self.do_unmap))
+
+    async def _counted(self, kind: str, size_bytes: int, io: Awaitable[None]) -> None:
         started = time.monotonic_ns()
-        await self._change(lba, blocks, self.do_unmap)
-        self.stats.unmap.count(blocks * self.block_size, time.monotonic_ns() - started)
+        try:
+            await io
+        except NvmeError as error:
+            self.stats.failed(kind, error.code, time.monotonic_ns() - started)
+            raise
+        self.stats.done(kind, size_bytes, time.monotonic_ns() - started)
 
     async def compare(self, lba: int, expected: Buffer) -> None:
         """Raise Compare Failure unless the blocks at ``lba`` hold ``expected``."""
@@ -264,7 +288,7 @@ class Bdev(ABC):
             await self.do_write_through(lba, data)
         else:
             await self.do_write(lba, data)
-        self.stats.write.count(len(data), time.monotonic_ns() - started)
+        self.stats.done("write", len(data), time.monotonic_ns() - started)
 
     async def do_copy(self, to_lba: int, from_lba: int, blocks: int, *, fua: bool) -> None:
         """The device's part of ``copy``: in pieces, from the end when the source would be overwritten."""
@@ -294,11 +318,23 @@ class Bdev(ABC):
         """Release what the device holds; called once, after it has left the registry."""
 
     async def _hold_back(self, size_bytes: int, *, is_write: bool) -> None:
-        assert self.limits is not None
-        wait = self.limits.take(time.monotonic(), size_bytes, is_write=is_write)
-        if wait > 0:
-            with abortable():
-                await asyncio.sleep(wait)
+        """Wait as the limits want it; they are asked again when they change, and with the device the wait ends."""
+        while self.limits is not None and not self.removing:
+            wait = self.limits.take(time.monotonic(), size_bytes, is_write=is_write)
+            if wait <= 0:
+                return
+            held, let_go = self.limits.held, asyncio.get_running_loop().create_future()
+            held.append(let_go)
+            try:
+                with abortable():
+                    await asyncio.wait([let_go], timeout=wait)
+            finally:
+                if not let_go.done():
+                    held.remove(let_go)
+            if not let_go.done():
+                return
+        if self.removing:
+            raise NvmeError(Status.ABORTED_BY_REQUEST)
 
     def check_range(self, lba: int, blocks: int) -> None:
         """Raise LBA Out of Range (NVMe base 2.0, figure 101: 80h) unless the range lies inside."""
@@ -321,8 +357,9 @@ class Bdev(ABC):
 class BdevRegistry:
     """All bdevs of the process by name, alias and UUID.
 
-    ``added`` and ``removed`` are told of every bdev that appears and goes; ``examiners`` are asked, in this
-    order, about every bdev that appeared (while ``auto_examine``, or when its name was given to ``examine``).
+    ``added``, ``removed`` and ``resized`` are told of every bdev that appears, goes and grows; ``examiners`` are
+    asked, in this order, about every bdev that appeared (while ``auto_examine``, or when its name was given to
+    ``examine``).
     """
 
     def __init__(self) -> None:
@@ -330,6 +367,7 @@ class BdevRegistry:
         self._bdevs: dict[str, Bdev] = {}  # insertion order is creation order
         self.added: list[Callable[[Bdev], None]] = []
         self.removed: list[Callable[[Bdev], None]] = []
+        self.resized: list[Callable[[Bdev], None]] = []
         self.examiners: list[Callable[[Bdev], None]] = []
         self.auto_examine = True
         self.examine_names: list[str] = []
@@ -394,6 +432,16 @@ class BdevRegistry:
         """Give the claim back."""
         bdev.claimed_by = None
 
+    def resize(self, bdev: Bdev, num_blocks: int) -> None:
+        """Give it another size, and tell; raises ``BdevError(EBUSY)`` when it would shrink under somebody."""
+        if num_blocks == bdev.num_blocks:
+            return
+        if num_blocks < bdev.num_blocks and (bdev.claimed_by is not None or bdev.remove_hooks):
+            raise BdevError(errno.EBUSY, "Device or resource busy")
+        bdev.num_blocks = num_blocks
+        for hook in list(self.resized):
+            hook(bdev)
+
     async def remove(self, bdev: Bdev) -> None:
         """Tell what is built on ``bdev``, then take it out and close it; a second call waits for the first."""
         leaving = self._leaving.get(bdev.name)
@@ -403,6 +451,8 @@ class BdevRegistry:
         if self._bdevs.get(bdev.name) is not bdev:
             return
         bdev.removing = True
+        if bdev.limits is not None:
+            bdev.limits.let_go()
         self._leaving[bdev.name] = asyncio.get_running_loop().create_future()
         try:
             for hook in list(bdev.remove_hooks):

@@ -73,6 +73,11 @@ class MallocBdev(Bdev):
         self.options = options
 
     @property
+    def prompt(self) -> bool:
+        """Memory never waits; a rate limit does."""
+        return self.unhindered
+
+    @property
     def write_cache(self) -> bool:
         """SPDK says so of its malloc bdev too, so that flush is offered."""
         return True
@@ -90,7 +95,7 @@ class MallocBdev(Bdev):
     async def do_write(self, lba: int, data: Buffer) -> None:
         """Copy into memory."""
         start = lba * self.block_size
-        self._memory[start : start + len(data)] = bytes(data)
+        self._memory[start : start + len(data)] = data
 
     async def do_write_zeroes(self, lba: int, blocks: int) -> None:
         """Give whole pages back, which then read zeroes, and clear the rest."""
@@ -159,9 +164,15 @@ class NullBdev(Bdev):
         """No flush and no unmap, as in SPDK."""
         return {"read": True, "write": True, "reset": True, "write_zeroes": True, "abort": True}
 
+    @property
+    def prompt(self) -> bool:
+        """There is nothing to wait for but a rate limit."""
+        return self.unhindered
+
     def config(self) -> dict[str, object]:
-        """``bdev_null_create``."""
+        """``bdev_null_create``, with the size that it has now."""
         params = self.options.to_json(self.uuid) | {
+            "num_blocks": self.num_blocks,
             "md_size": 0,
             "dif_type": 0,
             "dif_is_head_of_md": False,

@@ -9,6 +9,7 @@ Invariant: over any span of T seconds at most ``rate * T`` plus one bucket plus 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -45,6 +46,21 @@ class RateLimits:
 
     limits: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     buckets: dict[str, Bucket] = field(default_factory=dict)
+    held: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def let_go(self) -> None:
+        """Wake every I/O that waits, in the order of arrival: limits changed, or the device goes."""
+        held = list(self.held)
+        self.held.clear()
+        for waiting in held:
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def refill(self, now: float) -> None:
+        """Begin afresh with full buckets: the I/O that took from them is let go, and takes again."""
+        for bucket in self.buckets.values():
+            bucket.level, bucket.at = bucket.capacity, now
+        self.let_go()
 
     @property
     def active(self) -> bool:

@@ -1,10 +1,11 @@
 """The life of raid sets: made of legs that come and go.
 
-Why: a set may be described before its legs exist, must assemble itself when they do, and must say plainly when
-it lost one.  This module must never invent data: it has no superblock and does not rebuild.
+Why: a set may be described before its legs exist, must assemble itself when they do, must say plainly when it
+lost one, and fills the leg that is given to it instead.  This module must never invent data: it has no superblock.
 
 Invariants: a set is online exactly while it is registered as a bdev; every configured leg is claimed by its
-set, and no other; a set that went offline keeps its other legs until they leave or it is deleted.
+set, and no other; a set that went offline keeps its other legs until they leave or it is deleted; a set rebuilds
+one leg at a time, and without an equal leg it does not go on.
 Source: SPDK v26.05 module/bdev/raid/bdev_raid.c.
 """
 
@@ -17,8 +18,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dataplane.embedded.bdev.base import NULL_UUID, Bdev, BdevError, BdevRegistry
-from dataplane.embedded.bdev.raid_io import MappedRaid, MirroredRaid, RaidBdev
+from dataplane.embedded.bdev.raid_io import MappedRaid, RaidBdev
 from dataplane.embedded.bdev.raid_map import Concatenated, Striped
+from dataplane.embedded.bdev.raid_mirror import MirroredRaid
+from dataplane.embedded.bdev.raid_rebuild import Rebuild, RebuildPlan, bandwidth, window_blocks
+from dataplane.embedded.bdev.raid_superblock import READ_BYTES, is_superblock
+from dataplane.nvme.status import NvmeError
 
 CLAIM: Final = "raid"
 LEVELS: Final = {"raid0": "raid0", "0": "raid0", "raid1": "raid1", "1": "raid1", "concat": "concat"}
@@ -33,14 +38,22 @@ def fault(number: int) -> BdevError:
     return BdevError(number, os.strerror(number))
 
 
+class LegRefused(BdevError):
+    """What a new leg holds speaks against it; SPDK finds that later than the rest, and words it differently."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number, os.strerror(number))
+
+
 @dataclass(slots=True)
 class Leg:
-    """A place for a base bdev; ``name`` is None once its bdev was removed."""
+    """A place for a base bdev; ``name`` is None once its bdev was removed, ``leaving`` runs while it is."""
 
     name: str | None
     uuid: str = NULL_UUID
     bdev: Bdev | None = None
     data_size: int = 0
+    leaving: asyncio.Task[None] | None = None
 
     def to_json(self) -> dict[str, object]:
         """An entry of ``base_bdevs_list``."""
@@ -66,6 +79,7 @@ class RaidSet:
     operational: int = 0
     block_size: int = 0
     bdev: RaidBdev | None = None
+    rebuild: Rebuild | None = None
     deleting: bool = False
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -79,8 +93,20 @@ class RaidSet:
         """Legs that the set cannot do without."""
         return 1 if self.level == "raid1" else len(self.legs)
 
+    def is_target(self, leg: Leg) -> bool:
+        """Whether this leg is being rebuilt."""
+        return self.rebuild is not None and self.legs[self.rebuild.place] is leg
+
     def to_json(self) -> dict[str, object]:
         """The ``raid`` object of ``bdev_get_bdevs``."""
+        process: dict[str, object] = {}
+        if self.rebuild is not None:
+            plan = self.rebuild.plan
+            process["process"] = {
+                "type": "rebuild",
+                "target": self.rebuild.target.name,
+                "progress": {"blocks": plan.mark, "percent": plan.percent},
+            }
         return {
             "uuid": self.uuid,
             "strip_size_kb": self.strip_size_kb,
@@ -90,6 +116,7 @@ class RaidSet:
             "num_base_bdevs": len(self.legs),
             "num_base_bdevs_discovered": self.discovered,
             "num_base_bdevs_operational": self.operational,
+            **process,
             "base_bdevs_list": [leg.to_json() for leg in self.legs],
         }
 
@@ -160,7 +187,10 @@ class Raids:
                     break
 
     def _configure(self, raid: RaidSet, leg: Leg, bdev: Bdev) -> None:
-        """Claim ``bdev`` for ``leg``; with the last leg the set goes online.  Raises ``BdevError``."""
+        """Claim ``bdev`` for ``leg``; with the last leg the set goes online, if it is online the leg is rebuilt.
+
+        Raises ``BdevError``.
+        """
         if leg.uuid not in (NULL_UUID, bdev.uuid) or (leg.uuid != NULL_UUID and leg.name not in (None, bdev.name)):
             raise fault(errno.EINVAL)
         self._bdevs.claim(bdev, CLAIM)
@@ -175,8 +205,29 @@ class Raids:
             raise fault(errno.EINVAL)
         raid.block_size = bdev.block_size
         leg.data_size = leg.data_size or bdev.num_blocks
-        if raid.discovered == raid.operational:
+        if isinstance(raid.bdev, MirroredRaid):
+            self._start_rebuild(raid, raid.bdev, leg, bdev)
+        elif raid.discovered == raid.operational:
             self._start(raid)
+
+    def _start_rebuild(self, raid: RaidSet, mirror: MirroredRaid, leg: Leg, bdev: Bdev) -> None:
+        raid.operational += 1
+        plan = RebuildPlan(mirror.num_blocks, window_blocks(self.process_window_size_kb, mirror.block_size))
+        tokens = bandwidth(self.process_max_bandwidth_mb_sec, asyncio.get_running_loop().time())
+
+        async def mirror_removed(_mirror: Bdev) -> None:
+            await rebuild.stop()
+
+        def ended() -> None:
+            mirror.remove_hooks.remove(mirror_removed)
+            raid.rebuild = None
+            if not rebuild.equal and not rebuild.stopping:
+                self._begin_removal(raid, mirror, leg)
+
+        rebuild = Rebuild(mirror, raid.legs.index(leg), bdev, plan, tokens, ended)
+        raid.rebuild = rebuild
+        mirror.remove_hooks.append(mirror_removed)
+        rebuild.start()
 
     def _start(self, raid: RaidSet) -> None:
         """Register the set as a bdev."""
@@ -210,6 +261,24 @@ class Raids:
             raid.state, raid.bdev = "configuring", None
             raise
 
+    def base_resized(self, bdev: Bdev) -> None:
+        """A leg grew: the set grows with its smallest leg, except concat (as in SPDK)."""
+        raid, _ = self._held.get(bdev.name, (None, None))
+        if raid is None or raid.bdev is None or raid.level == "concat":
+            return
+        sizes = [leg.bdev.num_blocks for leg in raid.legs if leg.bdev is not None]
+        if isinstance(raid.bdev, MappedRaid):
+            layout = Striped.over(sizes, raid.strip_size_kb * 1024 // raid.block_size)
+            size, leg_size = layout.num_blocks, layout.leg_blocks
+            raid.bdev.grow(layout)
+        else:
+            size = leg_size = min(sizes)
+            if raid.rebuild is not None:
+                raid.rebuild.plan.num_blocks = size
+        for leg in raid.legs:
+            leg.data_size = leg_size
+        self._bdevs.resize(raid.bdev, size)
+
     def _free(self, raid: RaidSet, leg: Leg) -> None:
         """Give a leg back: SPDK forgets its name, and its UUID except while the set is configuring."""
         bdev, leg.bdev, leg.name = leg.bdev, None, None
@@ -229,7 +298,7 @@ class Raids:
     async def remove_base(self, name: str) -> None:
         """``bdev_raid_remove_base_bdev``; raises ``BdevError(ENODEV)`` when it is no leg of a set."""
         found = self._held.get(self._bdevs.get(name).name)
-        if found is None:
+        if found is None or found[1].leaving is not None:
             raise fault(errno.ENODEV)
         await self._remove_leg(*found)
 
@@ -240,7 +309,7 @@ class Raids:
                 self._forget(raid)
             return
         if isinstance(raid.bdev, MirroredRaid):
-            await self._remove_mirror_leg(raid, raid.bdev, leg)
+            await asyncio.shield(self._begin_removal(raid, raid.bdev, leg))
             return
         raid.operational -= 1
         await self._go_offline(raid)
@@ -248,32 +317,50 @@ class Raids:
         if raid.discovered == 0:
             self._forget(raid)
 
+    def _begin_removal(self, raid: RaidSet, mirror: MirroredRaid, leg: Leg) -> asyncio.Task[None]:
+        """Take a leg out of a mirror; whoever asks for it meanwhile gets the same task."""
+        if leg.leaving is None:
+            leg.leaving = asyncio.get_running_loop().create_task(self._remove_mirror_leg(raid, mirror, leg))
+            raid.tasks.add(leg.leaving)
+            leg.leaving.add_done_callback(raid.tasks.discard)
+        return leg.leaving
+
     async def _remove_mirror_leg(self, raid: RaidSet, mirror: MirroredRaid, leg: Leg) -> None:
-        """Wait for I/O under way, then go on without the leg; the last one takes the set with it."""
-        held = leg.bdev
-        await mirror.gate.close()
+        """Wait for I/O under way, then go on without the leg; the last one takes the set with it.
+
+        A rebuild ends with its target, and with the last leg that it can copy from: then the target goes first.
+        """
+        held, rebuild = leg.bdev, raid.rebuild
         try:
-            if leg.bdev is None or leg.bdev is not held:
-                return
-            mirror.drop_leg(raid.legs.index(leg))
-            self._free(raid, leg)
-            raid.operational -= 1
+            if rebuild is not None and (raid.is_target(leg) or not self._equal_ones_stay(raid)):
+                target = raid.legs[rebuild.place]
+                await rebuild.stop()
+                if target is not leg and not rebuild.equal:
+                    await asyncio.shield(self._begin_removal(raid, mirror, target))
+            async with mirror.gate.closed():
+                if leg.bdev is None or leg.bdev is not held:
+                    return
+                mirror.drop_leg(raid.legs.index(leg))
+                self._free(raid, leg)
+                raid.operational -= 1
         finally:
-            mirror.gate.open()
-        if raid.operational < raid.min_operational:
+            leg.leaving = None
+        if raid.operational < raid.min_operational and raid.bdev is mirror:
             await self._go_offline(raid)
             self._forget(raid)
+
+    @staticmethod
+    def _equal_ones_stay(raid: RaidSet) -> bool:
+        return any(leg.bdev is not None and leg.leaving is None and not raid.is_target(leg) for leg in raid.legs)
 
     def _leg_failed(self, raid: RaidSet, place: int, bdev: Bdev) -> None:
         """An I/O failed on a leg of a mirror: send it nothing more, and give it back once I/O has ended."""
         leg = raid.legs[place]
         mirror = raid.bdev
-        if leg.bdev is not bdev or not isinstance(mirror, MirroredRaid) or bdev not in mirror.present_legs():
+        if leg.bdev is not bdev or not isinstance(mirror, MirroredRaid) or not mirror.uses(bdev):
             return
         mirror.drop_leg(place)
-        task = asyncio.get_running_loop().create_task(self._remove_mirror_leg(raid, mirror, leg))
-        raid.tasks.add(task)
-        task.add_done_callback(raid.tasks.discard)
+        self._begin_removal(raid, mirror, leg)
 
     async def _go_offline(self, raid: RaidSet) -> None:
         raid.state = "offline"
@@ -296,21 +383,45 @@ class Raids:
             self._free(raid, leg)
         self._forget(raid)
 
-    def add_base(self, raid: RaidSet, name: str) -> None:
-        """``bdev_raid_add_base_bdev``: fill an empty place of a set that is not online yet.
+    async def add_base(self, raid: RaidSet, name: str) -> None:
+        """``bdev_raid_add_base_bdev``: fill an empty place; a set that is online begins to rebuild it.
 
-        Raises ``BdevError``: EINVAL without an empty place, ENODEV, and ENOTSUP for an online mirror, since
-        its new leg would have to be rebuilt.
+        Raises ``BdevError``: EPERM while another leg is rebuilt or when the bdev is claimed, EINVAL without an
+        empty place or when the bdev does not fit, ENODEV, and as ``LegRefused`` EIO when it cannot be read and
+        EEXIST when it belongs to another set.
         """
+        place = self._empty_place(raid, name)
+        bdev = self._bdevs.find(name)
+        if bdev is None:
+            if raid.state == "configuring":
+                place.name = name
+            raise fault(errno.ENODEV)
+        if bdev.claimed_by is not None:
+            raise fault(errno.EPERM)
+        await self._check_unused(bdev)
+        # Much may have happened while that was read.
+        place = self._empty_place(raid, name)
+        if self._bdevs.find(name) is not bdev or self.sets.get(raid.name) is not raid:
+            raise fault(errno.ENODEV)
+        self._configure(raid, place, bdev)
+
+    def _empty_place(self, raid: RaidSet, name: str) -> Leg:
+        if raid.rebuild is not None:
+            raise fault(errno.EPERM)
         bdev = self._bdevs.find(name)
         empty = [leg for leg in raid.legs if leg.name is None and leg.bdev is None]
-        mine = [leg for leg in empty if bdev is not None and leg.uuid == bdev.uuid]
+        mine = [leg for leg in empty if raid.state == "configuring" and bdev is not None and leg.uuid == bdev.uuid]
         places = mine or [leg for leg in empty if leg.uuid == NULL_UUID]
         if not places or raid.state == "offline":
             raise fault(errno.EINVAL)
-        if raid.state == "online":
-            raise BdevError(errno.ENOTSUP, "this engine cannot rebuild a leg")
-        if bdev is None:
-            places[0].name = name
-            raise fault(errno.ENODEV)
-        self._configure(raid, places[0], bdev)
+        return places[0]
+
+    @staticmethod
+    async def _check_unused(bdev: Bdev) -> None:
+        blocks = min(bdev.num_blocks, -(-READ_BYTES // bdev.block_size))
+        try:
+            head = bytes(await bdev.read(0, blocks))
+        except NvmeError as error:
+            raise LegRefused(errno.EIO) from error
+        if is_superblock(head):
+            raise LegRefused(errno.EEXIST)

@@ -10,16 +10,16 @@ Source: SPDK v26.05 module/bdev/split/vbdev_split.c, lib/bdev/part.c.
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import hashlib
 import os
 import struct
 import uuid as uuidlib
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
-from dataplane.embedded.bdev.base import Bdev, BdevError, BdevRegistry, Buffer
+from dataplane.embedded.bdev.base import Bdev, BdevError, BdevRegistry
+from dataplane.embedded.bdev.layer import Layer
 
 MIB: Final = 1 << 20
 CLAIM: Final = "split"
@@ -27,78 +27,32 @@ _NAMESPACE: Final = uuidlib.UUID("976b899e-3e1e-4d71-ab69-c2b08e9df8b8").bytes
 """BDEV_PART_NAMESPACE_UUID of lib/bdev/part.c."""
 
 
-def part_uuid(base_uuid: str, offset_blocks: int, num_blocks: int) -> str:
-    """The UUID (version 5) that lib/bdev/part.c gives to a range of a base."""
-    name = uuidlib.UUID(base_uuid).bytes + struct.pack("<QQ", offset_blocks, num_blocks)
+def derived_uuid(namespace: bytes, name: bytes) -> str:
+    """The UUID (version 5) of a name of any bytes, which SPDK takes from structures."""
     # SHA-1 is what version 5 UUIDs are made of (RFC 9562); nothing here is secret.
-    digest = hashlib.sha1(_NAMESPACE + name, usedforsecurity=False).digest()
+    digest = hashlib.sha1(namespace + name, usedforsecurity=False).digest()
     return str(uuidlib.UUID(bytes=digest[:16], version=5))
 
 
-class SplitPart(Bdev):
+def part_uuid(base_uuid: str, offset_blocks: int, num_blocks: int) -> str:
+    """The UUID that lib/bdev/part.c gives to a range of a base."""
+    name = uuidlib.UUID(base_uuid).bytes + struct.pack("<QQ", offset_blocks, num_blocks)
+    return derived_uuid(_NAMESPACE, name)
+
+
+class SplitPart(Layer):
     """One part; every call goes to the base at an offset."""
 
-    __slots__ = ("base", "offset_blocks")
+    __slots__ = ()
     product_name = "Split Disk"
 
     def __init__(self, base: Bdev, name: str, offset_blocks: int, num_blocks: int) -> None:
-        super().__init__(name, base.block_size, num_blocks, part_uuid(base.uuid, offset_blocks, num_blocks))
-        self.base = base
-        self.offset_blocks = offset_blocks
+        super().__init__(base, name, part_uuid(base.uuid, offset_blocks, num_blocks), offset_blocks, num_blocks)
 
     @property
-    def write_cache(self) -> bool:
-        """As the base."""
-        return self.base.write_cache
-
-    @property
-    def max_copy(self) -> int:
-        """A drive's own limit is not handed on, as in SPDK."""
-        return 0 if self.supported_io_types().get("copy", False) else self.base.max_copy
-
-    async def do_read(self, lba: int, blocks: int) -> Buffer:
-        """From the base."""
-        return await self.base.read(self.offset_blocks + lba, blocks)
-
-    async def do_write(self, lba: int, data: Buffer) -> None:
-        """To the base."""
-        await self.base.write(self.offset_blocks + lba, data)
-
-    async def do_write_through(self, lba: int, data: Buffer) -> None:
-        """The base knows best how to make it durable."""
-        await self.base.write(self.offset_blocks + lba, data, fua=True)
-
-    async def do_compare(self, lba: int, expected: Buffer) -> None:
-        """By the base."""
-        await self.base.compare(self.offset_blocks + lba, expected)
-
-    async def do_compare_and_write(self, lba: int, expected: Buffer, data: Buffer, *, fua: bool) -> None:
-        """By the base, so that a drive that can do both at once does."""
-        await self.base.compare_and_write(self.offset_blocks + lba, expected, data, fua=fua)
-
-    async def do_copy(self, to_lba: int, from_lba: int, blocks: int, *, fua: bool) -> None:
-        """Inside the base."""
-        await self.base.copy(self.offset_blocks + to_lba, self.offset_blocks + from_lba, blocks, fua=fua)
-
-    async def abort(self, task: asyncio.Task[Any]) -> bool:
-        """By the base."""
-        return await self.base.abort(task)
-
-    async def do_flush(self) -> None:
-        """The whole base."""
-        await self.base.flush()
-
-    async def do_write_zeroes(self, lba: int, blocks: int) -> None:
-        """On the base."""
-        await self.base.write_zeroes(self.offset_blocks + lba, blocks)
-
-    async def do_unmap(self, lba: int, blocks: int) -> None:
-        """On the base."""
-        await self.base.unmap(self.offset_blocks + lba, blocks)
-
-    def supported_io_types(self) -> dict[str, bool]:
-        """Those of the base, without NVMe pass-through."""
-        return {kind: yes for kind, yes in self.base.supported_io_types().items() if not kind.startswith("nvme")}
+    def prompt(self) -> bool:
+        """As the base, if nothing holds I/O back here."""
+        return self.unhindered and self.base.prompt
 
     def driver_specific(self) -> dict[str, object]:
         """The ``split`` object."""

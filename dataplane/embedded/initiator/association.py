@@ -27,6 +27,7 @@ from dataplane.embedded.initiator.authentication import (
     authenticate,
 )
 from dataplane.embedded.initiator.connection import Connection, Endpoint, Reply, TransportLost, open_connection
+from dataplane.embedded.initiator.injection import Injections
 from dataplane.nvme import commands, fabrics, identify, logs
 from dataplane.nvme.commands import Cns, Command, Feature, LogId
 from dataplane.nvme.fabrics import Capabilities, Configuration, ConnectData, Property
@@ -41,6 +42,8 @@ TRANSFER_MAX: Final = 1 << 20  # bytes in one command when the controller sets n
 EVENTS: Final = identify.OAES_NAMESPACE_ATTRIBUTE | identify.OAES_ANA_CHANGE | identify.OAES_DISCOVERY_CHANGE
 READY_POLL_S: Final = 0.01
 SHUTDOWN_S: Final = 1.0
+DISCOVERY_MAX: Final = 4096  # entries; a controller that names more is not believed
+DISCOVERY_TRIES: Final = 16
 
 
 class TimeoutAction(Enum):
@@ -82,7 +85,7 @@ class AssociationOptions:
 class Association:
     """Admin queue, I/O queues, keep-alive and events of one association.  Made by ``open_association``."""
 
-    def __init__(self, options: AssociationOptions) -> None:
+    def __init__(self, options: AssociationOptions, injected: Injections | None = None) -> None:
         self.options = options
         self.lost: str | None = None
         self.on_lost: Callable[[Association, str], None] | None = None
@@ -96,6 +99,7 @@ class Association:
         self.admin_transfer = ADMIN_MAX_DATA
         self.queues: list[Connection] = []
         self._admin: Connection | None = None
+        self._injected = injected or Injections()
         self._tasks: set[asyncio.Task[None]] = set()
         self._parties = Parties(options.hostnqn, options.subnqn)
 
@@ -149,6 +153,7 @@ class Association:
         options = self.options
         self._admin = await open_connection(options.endpoint, ADMIN_ENTRIES, ADMIN_MAX_DATA, options.connect_timeout_s)
         self._admin.on_lost = self._queue_lost
+        self._admin.injected = self._injected
         self.cntlid = await self._connect(self._admin, 0, ADMIN_ENTRIES, fabrics.CNTLID_DYNAMIC)
         await self._enable()
         self.identity = IdentifyController.parse(await self.identify(Cns.CONTROLLER))
@@ -325,29 +330,40 @@ class Association:
         while await self._property(Property.CSTS) & fabrics.CSTS_SHUTDOWN_MASK != fabrics.CSTS_SHUTDOWN_COMPLETE:
             await asyncio.sleep(READY_POLL_S)
 
-    async def close(self, *, notify: bool = True) -> None:
-        """End it; with ``notify`` the controller is told first (CC.SHN), as long as it is still there."""
+    async def close(self, *, notify: bool = True, reset: bool = False) -> None:
+        """End it; with ``notify`` the controller is told first (CC.SHN), as long as it is still there.
+
+        ``reset``: I/O in flight is not to be repeated.
+        """
         self.on_lost = self.on_event = None
-        if notify and self.lost is None and self._admin is not None:
-            # I/O queues first: with them SPDK's target polls 100 ms for their end before it completes.
-            for queue in self.queues:
-                queue.on_lost = None
-                await queue.close()
-            try:
-                async with asyncio.timeout(SHUTDOWN_S):
-                    await self._shut_down()
-            except (TimeoutError, TransportLost, NvmeError):
-                pass  # it is told as a courtesy; the connection ends either way
-        self.drop("closed by this side")
+        try:
+            if notify and self.lost is None and self._admin is not None:
+                await self._take_leave(reset=reset)
+        finally:
+            self.drop("closed by this side")  # a caller that is cancelled leaves no connection behind either
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]
         await asyncio.gather(*tasks, return_exceptions=True)
         for queue in self._all():
             await queue.close()
 
+    async def _take_leave(self, *, reset: bool) -> None:
+        # I/O queues first: with them SPDK's target polls 100 ms for their end before it completes.
+        for queue in self.queues:
+            queue.on_lost = None
+            await queue.close(reset=reset)
+        try:
+            async with asyncio.timeout(SHUTDOWN_S):
+                await self._shut_down()
+        except (TimeoutError, TransportLost, NvmeError):
+            pass  # it is told as a courtesy; the connection ends either way
 
-async def open_association(options: AssociationOptions) -> Association:
-    """A complete association; raises ``TransportLost`` or ``NvmeError`` and leaves nothing behind."""
-    association = Association(options)
+
+async def open_association(options: AssociationOptions, injected: Injections | None = None) -> Association:
+    """A complete association; raises ``TransportLost`` or ``NvmeError`` and leaves nothing behind.
+
+    ``injected`` are the errors of its admin queue, which outlive it.
+    """
+    association = Association(options, injected)
     try:
         await association._open()
     except BaseException:
@@ -358,9 +374,12 @@ async def open_association(options: AssociationOptions) -> Association:
 
 async def read_discovery(association: Association) -> logs.DiscoveryLog:
     """The whole discovery log; read again while it changes.  Raises ``NvmeError``, ``TransportLost``."""
-    while True:
+    for _ in range(DISCOVERY_TRIES):
         head = await association.log(LogId.DISCOVERY, 1024)
         count = int.from_bytes(head[8:16], "little")
+        if count > DISCOVERY_MAX:
+            break
         whole = logs.DiscoveryLog.parse(await association.log(LogId.DISCOVERY, 1024 * (count + 1)))
         if whole.generation == int.from_bytes(head[:8], "little") and len(whole.entries) == count:
             return whole
+    raise NvmeError(Status.DATA_TRANSFER_ERROR)

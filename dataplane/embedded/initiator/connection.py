@@ -21,7 +21,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, cast
 
-from dataplane.nvme.commands import Command, Completion
+from dataplane.embedded.initiator.injection import Injection, Injections
+from dataplane.nvme.commands import Command, Completion, status_field
 from dataplane.nvme.layout import Raw
 from dataplane.nvme.pdu import (
     HOST_RECEIVES,
@@ -51,6 +52,10 @@ ADMIN_IN_CAPSULE: Final = 8192  # section 3.3.2.1: fixed for the admin queue and
 
 class TransportLost(Exception):
     """The connection ended; the commands that were in flight may or may not have been executed."""
+
+
+class TransportReset(TransportLost):
+    """Somebody asked this side to end the connection: what was in flight is not to be repeated (as in SPDK)."""
 
 
 class Reply(NamedTuple):
@@ -92,6 +97,7 @@ class _Pending:
     size: int
     deadline: float | None
     owner: asyncio.Task[object] | None
+    opcode: int
     buffer: bytearray | None = None
     whole: memoryview | None = None
     received: int = 0
@@ -109,6 +115,8 @@ class Connection(asyncio.BufferedProtocol):
         self.on_lost: Callable[[Connection, str], None] | None = None
         self.on_expired: Callable[[Connection, int], None] | None = None
         self.lost: str | None = None
+        self.injected = Injections()
+        self._reset = False
         self._reader = PduReader(HOST_RECEIVES, max_data + PDU_OVERHEAD, greeting=PduType.IC_RESP)
         self._digests = NO_DIGESTS
         self._alignment = 4
@@ -144,12 +152,23 @@ class Connection(asyncio.BufferedProtocol):
         """
         if not self._free or self.lost is not None:
             await self._slot()
+        held = self.injected.held(command.opcode)
+        if held is not None:
+            return await self._hold(held)
         return await self._send(self._free.pop(), command, data, read_size, timeout_s).done
+
+    async def _hold(self, held: Injection) -> Reply:
+        """Answer as the injection says, when its time is over or the connection ends."""
+        await asyncio.wait([self._closed], timeout=held.hold_s)
+        return Reply(Completion(status=status_field(held.code, dnr=self._reset)))
 
     async def execute_pair(
         self, first: tuple[Command, Raw], second: tuple[Command, Raw], *, timeout_s: float | None = None
     ) -> tuple[Reply, Reply]:
-        """Send the halves of a fused command, nothing between them, and return both completions; as ``execute``."""
+        """Send the halves of a fused command, nothing between them, and return both completions; as ``execute``.
+
+        An injection that holds commands does not concern them: half a pair is none.
+        """
         # One pair at a time: two that hold one slot each would wait for each other's second.
         async with self._pairing:
             await self._slot()
@@ -187,7 +206,7 @@ class Connection(asyncio.BufferedProtocol):
             raise TransportLost("not connected")
         deadline = None if timeout_s is None else self._loop.time() + timeout_s
         owner = asyncio.current_task()
-        pending = _Pending(self._loop.create_future(), memoryview(data), read_size, deadline, owner)
+        pending = _Pending(self._loop.create_future(), memoryview(data), read_size, deadline, owner, command.opcode)
         self._pending[cid] = pending
         if deadline is not None and (self._watch is None or deadline < self._watch.when()):
             self._arm(deadline)
@@ -226,6 +245,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if pending.damaged and not completion.code:
             completion = completion._replace(status=Status.TRANSIENT_TRANSPORT_ERROR << 1)
+        completion = self.injected.exchange(pending.opcode, completion)
         whole = pending.whole if pending.whole is not None else pending.buffer
         pending.done.set_result(Reply(completion, whole if whole is not None else b"", pending.received))
 
@@ -394,9 +414,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._watch is not None:
             self._watch.cancel()
         pending, self._pending = self._pending, {}
+        kind = TransportReset if self._reset else TransportLost
         for each in pending.values():
             if not each.done.done():
-                each.done.set_exception(TransportLost(reason))
+                each.done.set_exception(kind(reason))
         while self._waiting:
             self._wake_one()
         self._unsent.clear()
@@ -409,8 +430,9 @@ class Connection(asyncio.BufferedProtocol):
         """Return when the controller has answered the greeting; raises ``TransportLost``."""
         await self._ready
 
-    async def close(self) -> None:
-        """End the connection and wait until its socket is gone."""
+    async def close(self, *, reset: bool = False) -> None:
+        """End the connection and wait until its socket is gone; ``reset`` as in ``TransportReset``."""
+        self._reset = self._reset or reset
         self.drop("closed by this side")
         if self._transport is not None:
             await self._closed

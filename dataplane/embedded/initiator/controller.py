@@ -16,10 +16,12 @@ import errno
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from typing import Final
 
 from dataplane.embedded.initiator.association import Association, AssociationOptions, open_association
 from dataplane.embedded.initiator.authentication import Credentials
 from dataplane.embedded.initiator.connection import TransportLost, explain
+from dataplane.embedded.initiator.injection import Injections
 from dataplane.embedded.initiator.namespaces import (
     NO_ANA,
     AnaView,
@@ -37,6 +39,8 @@ from dataplane.nvme.status import NvmeError
 
 log = logging.getLogger(__name__)
 
+_DISCONNECT: Final = "disconnect"
+
 
 class Controller:
     """One controller, over its addresses (more than one only for mode ``failover``)."""
@@ -53,6 +57,7 @@ class Controller:
         self.ana: AnaView = NO_ANA
         self.ana_updating: set[int] = set()
         self.deleted = False
+        self.injected = Injections()
         self.on_change: Callable[[Controller], None] | None = None
         self.on_deleted: Callable[[Controller], None] | None = None
         self.reason = "not connected yet"
@@ -62,6 +67,7 @@ class Controller:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[asyncio.Future[bool]] = []
         self._scan = asyncio.Lock()
+        self._asked = False
 
     # -- what others ask
 
@@ -127,15 +133,42 @@ class Controller:
     async def reset(self) -> int:
         """Disconnect and connect again.  0, or a positive errno: EBUSY while doing so already, ENXIO when deleted.
 
-        A failed attempt answers EPERM, since SPDK's -1 reads so.
+        I/O in flight fails and is not repeated.  A failed attempt answers EPERM, since SPDK's -1 reads so.
+        A disabled controller stays disabled.
         """
+        refused = self._refusal()
+        if refused or self.link.phase is Phase.DISABLED:
+            return refused
+        self._asked = True
+        return await self._connected(Event.RESET)
+
+    async def enable(self) -> int:
+        """Connect again after ``disable``; answers as ``reset``."""
+        refused = self._refusal()
+        if refused or self.link.phase is not Phase.DISABLED:
+            return refused
+        return await self._connected(Event.ENABLE)
+
+    async def disable(self) -> int:
+        """Disconnect until ``enable``: its paths are given up, its namespaces stay.  Answers as ``reset``."""
+        refused = self._refusal()
+        if refused or self.link.phase is Phase.DISABLED:
+            return refused
+        self._asked = True
+        self._apply(Event.DISABLE)
+        await asyncio.wait([task for task in self._tasks if task.get_name() == _DISCONNECT])
+        return 0
+
+    def _refusal(self) -> int:
+        """Why it cannot be reset, disabled or enabled now: a positive errno, or 0."""
         if self.link.phase is Phase.DELETING:
             return errno.ENXIO
-        if self.link.phase is Phase.RESETTING:
-            return errno.EBUSY
+        return errno.EBUSY if self.link.phase is Phase.RESETTING else 0
+
+    async def _connected(self, event: Event) -> int:
         outcome: asyncio.Future[bool] = self._loop.create_future()
         self._waiting.append(outcome)
-        self._apply(Event.RESET)
+        self._apply(event)
         return 0 if await outcome else errno.EPERM
 
     def leave_address(self) -> None:
@@ -157,13 +190,20 @@ class Controller:
             self._timer = None
         if action is Action.CONNECT:
             self._spawn(self._reconnect())
+        elif action is Action.DISCONNECT:
+            self._spawn(self._drop_association(notify=True), _DISCONNECT)
         elif action is Action.WAIT:
-            self._timer = self._loop.call_later(self.policy.reconnect_delay_s, lambda: self._apply(Event.DELAY_OVER))
+            self._timer = self._loop.call_later(self.policy.pause_s, self._try_again)
         elif action is Action.DELETE:
             self._spawn(self._delete())
         if self.link.phase is not Phase.RESETTING:
             self._answer(self.link.phase is Phase.ENABLED)
         self._changed()
+
+    def _try_again(self) -> None:
+        if self.link.phase is Phase.FAILED:
+            self.addresses, _ = rotate(self.addresses, self._loop.time(), self.policy, lost=True)
+        self._apply(Event.DELAY_OVER)
 
     def _answer(self, success: bool) -> None:
         waiting, self._waiting = self._waiting, []
@@ -175,8 +215,8 @@ class Controller:
         if self.on_change is not None:
             self.on_change(self)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(work)
+    def _spawn(self, work: Coroutine[None, None, None], name: str | None = None) -> None:
+        task = self._loop.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -192,8 +232,9 @@ class Controller:
 
     async def _drop_association(self, *, notify: bool) -> None:
         association, self.association = self.association, None
+        asked, self._asked = self._asked, False
         if association is not None:
-            await association.close(notify=notify)
+            await association.close(notify=notify, reset=asked)
 
     # -- connecting
 
@@ -216,7 +257,7 @@ class Controller:
 
     async def _connect(self) -> None:
         options = self.options.at(self.address.traddr, int(self.address.trsvcid))
-        association = await open_association(options)
+        association = await open_association(options, self.injected)
         try:
             await self._read_all(association)
         except BaseException:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from dataplane.embedded.bdev.stats import IoStat
 from dataplane.embedded.initiator.controller import Controller
 from dataplane.embedded.initiator.multipath import HostNamespace, Path
 from dataplane.embedded.initiator.policy import Spread, candidates, usable
@@ -121,6 +122,17 @@ def io_paths_json(bdev_name: str, namespace: HostNamespace) -> list[dict[str, ob
         }
         for index, path in enumerate(namespace.paths)
     ]
+
+
+def path_iostat_json(namespace: HostNamespace) -> list[dict[str, object]]:
+    """``stats`` of ``bdev_nvme_get_path_iostat``; a path has no member of its own for errors."""
+    shown: list[dict[str, object]] = []
+    for path in namespace.paths:
+        stat = (path.stat or IoStat()).to_json()
+        del stat["io_error"]
+        trid = trid_json(path.controller.address, path.controller.options.subnqn)
+        shown.append({"trid": trid, "stat": stat})
+    return shown
 
 
 def _current(namespace: HostNamespace, index: int) -> bool:

@@ -20,6 +20,7 @@ import os
 import uuid as uuidlib
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -31,7 +32,7 @@ from dataplane.embedded.initiator.connection import Endpoint, TransportLost, exp
 from dataplane.embedded.initiator.controller import Controller
 from dataplane.embedded.initiator.describe import family, trid_json
 from dataplane.embedded.initiator.multipath import HostNamespace
-from dataplane.embedded.initiator.options import MultipathOptions, NvmeOptions
+from dataplane.embedded.initiator.options import DEFAULT_SHARING, MultipathOptions, NvmeOptions
 from dataplane.embedded.initiator.reconnect import Address, LossPolicy
 from dataplane.embedded.initiator.subsystem import NotThisSubsystem, Subsystem
 from dataplane.embedded.keyring import NO_KEYS, KeyPair, Keyring
@@ -179,12 +180,35 @@ class NvmeModule:
             for controller in group.controllers:
                 request = group.requests[controller]
                 calls += [request.config(address) for address in controller.addresses]
-        return calls
+        return calls + [bdev.multipath.config(bdev.name) for bdev in self.bdevs() if bdev.multipath != DEFAULT_SHARING]
 
     def bdevs(self) -> Iterator[NvmeBdev]:
         """Every bdev, group by group."""
         for group in self.groups.values():
             yield from group.bdevs.values()
+
+    def bdev(self, name: str) -> NvmeBdev:
+        """One of them, by its name or an alias; raises ``BdevError(ENODEV)``."""
+        found = self._bdevs.get(name)
+        if not isinstance(found, NvmeBdev):
+            raise fail(errno.ENODEV)
+        return found
+
+    def share(self, name: str, how: MultipathOptions) -> None:
+        """How the paths of a bdev share its I/O from now on.  ENODEV, EINVAL (round robin of no I/O)."""
+        if not how.valid():
+            raise fail(errno.EINVAL)
+        bdev = self.bdev(name)
+        bdev.multipath = how
+        bdev.namespace.share(how.selection(failback=not self.options.disable_auto_failback))
+
+    def prefer(self, name: str, cntlid: int) -> None:
+        """Which path of a bdev is asked first from now on; ENODEV: no such bdev, or no such path of it."""
+        namespace = self.bdev(name).namespace
+        path = next((path for path in namespace.paths if path.controller.cntlid == cntlid), None)
+        if path is None:
+            raise fail(errno.ENODEV)
+        namespace.prefer(path)
 
     # -- attaching
 
@@ -243,6 +267,7 @@ class NvmeModule:
     def _group(self, request: AttachRequest) -> Group:
         selection = request.multipath_opts.selection(failback=not self.options.disable_auto_failback)
         subsystem = Subsystem(self._association(request), request.loss, selection, self.options.bdev_retry_count)
+        subsystem.path_stat = self.options.io_path_stat
         group = Group(request.name, request, subsystem)
         subsystem.on_added = partial(self._namespace_added, group)
         subsystem.on_removed = partial(self._namespace_removed, group)
@@ -379,7 +404,8 @@ class NvmeModule:
     def _namespace_resized(self, group: Group, namespace: HostNamespace) -> None:
         bdev = group.bdevs.get(namespace.nsid)
         if bdev is not None:
-            bdev.num_blocks = namespace.num_blocks
+            with suppress(BdevError):  # it shrank under somebody: as in SPDK the size stays, and I/O behind it fails
+                self._bdevs.resize(bdev, namespace.num_blocks)
 
     def _controller_left(self, group: Group, controller: Controller) -> None:
         request = group.requests.pop(controller, None)

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from dataplane.embedded.bdev.base import CompareFailed
+from dataplane.embedded.bdev.stats import TICKS_PER_SECOND, IoStat, OpStat
 from dataplane.embedded.bdev.waits import abortable
 from dataplane.embedded.initiator.association import Association
-from dataplane.embedded.initiator.connection import Reply, TransportLost
+from dataplane.embedded.initiator.connection import Reply, TransportLost, TransportReset
 from dataplane.embedded.initiator.controller import Controller
 from dataplane.embedded.initiator.namespaces import Shown
 from dataplane.embedded.initiator.policy import (
@@ -45,6 +46,7 @@ from dataplane.nvme.status import NvmeError, Status
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+Kind = Callable[[IoStat], OpStat]
 BLOCKS_MAX = 1 << 16  # in one read or write: the block count field has 16 bits, zero-based
 
 
@@ -67,19 +69,30 @@ class Counters:
 class Path:
     """A namespace through one controller (``policy.PathView``)."""
 
-    def __init__(self, controller: Controller, nsid: int) -> None:
+    def __init__(self, controller: Controller, nsid: int, stat: IoStat | None = None) -> None:
         self.controller = controller
+        self.stat = stat
         self.nsid = nsid
         self.ana = controller.ana_of(nsid)
         self.in_flight = 0
         self.ios = 0
         self._not_accessible_since: float | None = None
         self._loop = asyncio.get_running_loop()
+        self._was_connected = False
         self.refresh()
 
-    def refresh(self) -> None:
-        """Take over the controller's ANA state; remember since when it has been one that shall pass."""
-        self.ana = self.controller.ana_of(self.nsid)
+    def refresh(self) -> tuple[bool, bool]:
+        """Take over the controller's state: whether the path got lost or has another ANA state, whether it is back.
+
+        Remembers since when the ANA state has been one that shall pass.
+        """
+        before, was_connected = self.ana, self._was_connected
+        self.ana, self._was_connected = self.controller.ana_of(self.nsid), self.connected
+        self._look_at_time()
+        changed = self.ana is not before or (was_connected and not self._was_connected)
+        return changed, self._was_connected and not was_connected
+
+    def _look_at_time(self) -> None:
         if self.ana not in (AnaState.INACCESSIBLE, AnaState.CHANGE):
             self._not_accessible_since = None
         elif self._not_accessible_since is None:
@@ -122,6 +135,7 @@ class HostNamespace:
         self.cursor = Cursor()
         self.removed = False
         self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     @property
     def uuid(self) -> str | None:
@@ -183,7 +197,8 @@ class HostNamespace:
             return
         for part in _split(lba, blocks, limit):
             command, data = commands.deallocate(self.nsid, [part])
-            (await self.execute(command, data)).check()
+            count = part[1] * self.block_size
+            (await self.execute(command, data, kind=lambda stat: stat.unmap, size=count)).check()
 
     async def compare(self, lba: int, expected: Raw) -> None:
         """Raise Compare Failure unless the blocks hold ``expected``."""
@@ -225,7 +240,7 @@ class HostNamespace:
         self._check_range(to_lba, blocks)
         self._check_range(from_lba, blocks)
         command, data = commands.copy(self.nsid, to_lba, [(from_lba, blocks)], fua=fua)
-        (await self.execute(command, data)).check()
+        (await self.execute(command, data, kind=lambda stat: stat.copy, size=blocks * self.block_size)).check()
 
     @property
     def max_transfer_bytes(self) -> int:
@@ -239,13 +254,14 @@ class HostNamespace:
 
     async def _read_one(self, lba: int, blocks: int) -> Raw:
         size = blocks * self.block_size
-        reply = await self.execute(commands.read(self.nsid, lba, blocks, self.block_size), read_size=size)
+        command = commands.read(self.nsid, lba, blocks, self.block_size)
+        reply = await self.execute(command, read_size=size, kind=lambda stat: stat.read)
         return reply.check(size)
 
     async def _write_one(self, lba: int, data: memoryview, *, fua: bool) -> None:
         blocks = len(data) // self.block_size
         command = commands.write(self.nsid, lba, blocks, self.block_size, fua=fua)
-        (await self.execute(command, data)).check()
+        (await self.execute(command, data, kind=lambda stat: stat.write)).check()
 
     def _step(self) -> int:
         """Blocks in one command that every controller takes."""
@@ -260,11 +276,21 @@ class HostNamespace:
 
     # -- one command, whatever it takes
 
-    async def execute(self, command: Command, data: Raw = b"", *, read_size: int = 0) -> Reply:
-        """Run ``command`` on some path until it succeeds or the rules give it up; then ``NvmeError``."""
-        return await self._execute(lambda association: association.io(command, data, read_size=read_size))
+    async def execute(
+        self, command: Command, data: Raw = b"", *, read_size: int = 0, kind: Kind | None = None, size: int = 0
+    ) -> Reply:
+        """Run ``command`` on some path until it succeeds or the rules give it up; then ``NvmeError``.
 
-    async def _execute(self, send: Callable[[Association], Awaitable[Reply]]) -> Reply:
+        ``kind``: the counter of the path that is to know of it; ``size`` where that is not the length of the data.
+        """
+        started = self._loop.time()
+        path, reply = await self._execute(lambda association: association.io(command, data, read_size=read_size))
+        if path.stat is not None and kind is not None:
+            ticks = int((self._loop.time() - started) * TICKS_PER_SECOND)
+            kind(path.stat).count(size or len(data) or read_size, ticks)
+        return reply
+
+    async def _execute(self, send: Callable[[Association], Awaitable[Reply]]) -> tuple[Path, Reply]:
         retries = 0
         previous: Path | None = None
         again: Path | None = None
@@ -283,7 +309,7 @@ class HostNamespace:
             previous, again = path, None
             code, dnr, reply = await self._attempt(path, send)
             if not code:
-                return reply
+                return path, reply
             verdict = self._judge(path, code, dnr, retries)
             if verdict is Verdict.FAIL:
                 self.counters.failed += 1
@@ -301,9 +327,9 @@ class HostNamespace:
         path.ios += 1
         try:
             reply = await send(path.controller.require())
-        except TransportLost:
+        except TransportLost as lost:
             self.counters.lost += 1
-            return Status.ABORTED_SQ_DELETION, False, _NOTHING
+            return Status.ABORTED_SQ_DELETION, isinstance(lost, TransportReset), _NOTHING
         finally:
             path.in_flight -= 1
         return reply.completion.code, reply.completion.dnr, reply
@@ -327,10 +353,35 @@ class HostNamespace:
         except TimeoutError:
             pass  # look again: a transition time may have run out without any event
 
+    def prefer(self, path: Path) -> None:
+        """Ask this path first from now on."""
+        self.paths = [path, *(each for each in self.paths if each is not path)]
+        self.cursor = Cursor()
+
+    def share(self, selection: Selection) -> None:
+        """Choose paths by other rules from now on."""
+        self.selection = selection
+        self.cursor = Cursor()
+
+    def join(self, path: Path, at: int) -> None:
+        """One more path, in the order in which they are asked."""
+        self.paths.insert(at, path)
+        self.cursor = Cursor()
+
+    def leave(self, controller: Controller) -> None:
+        """No path through this controller any more."""
+        self.paths = [path for path in self.paths if path.controller is not controller]
+        self.cursor = Cursor()
+
     def wake(self) -> None:
-        """A controller changed: every waiting I/O looks again."""
-        for path in self.paths:
-            path.refresh()
+        """A controller changed: every waiting I/O looks again.
+
+        Which path was used last is forgotten where SPDK forgets it: a path got lost or has another ANA state, or is
+        back and I/O is to return to the first one.
+        """
+        seen = [path.refresh() for path in self.paths]
+        if any(changed or (back and self.selection.failback) for changed, back in seen):
+            self.cursor = Cursor()
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 

@@ -8,6 +8,7 @@ Sources: NVMe base 2.0c sections 5.17 (Identify), 8.1 (ANA); SPDK v26.05 module/
 
 from __future__ import annotations
 
+import itertools
 import logging
 import uuid as uuidlib
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 ANA_LOG_MAX: Final = 1 << 20
 _NSIDS_PER_LIST: Final = 1024
+_BLOCK_SIZES: Final = range(9, 17)  # as powers of two: 512 bytes to 64 KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,8 @@ async def read_namespaces(association: Association) -> dict[int, Shown]:
     last = 0
     while True:
         nsids = identify.parse_nsid_list(await association.identify(Cns.ACTIVE_NSIDS, nsid=last))
+        if any(later <= earlier for earlier, later in itertools.pairwise([last, *nsids])):
+            raise NvmeError(Status.DATA_TRANSFER_ERROR)  # a list that does not ascend need never end
         for nsid in nsids:
             shown = await _read_one(association, nsid)
             if shown is not None:
@@ -100,10 +104,12 @@ async def _read_one(association: Association, nsid: int) -> Shown | None:
         log.warning("namespace %d of %s cannot be identified: %s", nsid, association.options.subnqn, error)
         return None
     entry = (data.flbas & 0xF) * 4
-    if not data.nsze or any(data.lbafs[entry : entry + 2]) or ids.csi not in (None, 0):
+    odd_format = any(data.lbafs[entry : entry + 2]) or data.lbafs[entry + 2] not in _BLOCK_SIZES
+    if not data.nsze or odd_format or ids.csi not in (None, 0):
         log.warning(
-            "namespace %d of %s is empty, has metadata or another command set", nsid, association.options.subnqn
-        )
+            "namespace %d of %s is empty, has a format that is not served or another command set",
+            nsid, association.options.subnqn,
+        )  # fmt: skip
         return None
     return Shown(
         nsid, data.block_size, data.nsze, data.nguid, data.eui64, ids.uuid, data.anagrpid, bool(data.nmic & 1), data

@@ -57,12 +57,22 @@ class MultipathOptions:
                 shown["min_io"] = self.min_io
         return shown
 
+    def config(self, bdev_name: str) -> dict[str, object]:
+        """The call that gives a bdev this."""
+        shown = self.to_json()
+        if "min_io" in shown:
+            shown["rr_min_io"] = shown.pop("min_io")
+        return {"method": "bdev_nvme_set_multipath_policy", "params": {"name": bdev_name, **shown}}
+
     def selection(self, *, failback: bool) -> Selection:
         """For ``policy``."""
         if self.policy == "active_passive":
             return Selection(Spread.ACTIVE_PASSIVE, failback=failback)
         spread = Spread.ROUND_ROBIN if self.selector == "round_robin" else Spread.QUEUE_DEPTH
         return Selection(spread, self.min_io, failback)
+
+
+DEFAULT_SHARING = MultipathOptions()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ This module must never read a clock or touch a connection: ``now`` is passed in,
 Source: SPDK v26.05 module/bdev/nvme/bdev_nvme.c (``bdev_nvme_check_op_after_reset``, ``nvme_ctrlr_is_failed``,
 ``bdev_nvme_failover_trid``).
 
-Invariants: a deleted controller never connects again; without a reconnect delay at most one attempt follows a
-loss; ``fast_failed`` and ``lost_at`` are cleared by a success.  (SPDK v26.05 never clears the former, so one
-long outage makes its controller fail I/O at once for ever; that is a defect, not a rule.)
+Invariants: a deleted controller never connects again, a disabled one only when it is enabled; without a reconnect
+delay I/O waits for no attempt, however many are made; ``fast_failed`` and ``lost_at`` are cleared by a success.
+(SPDK v26.05 never clears the former, so one long outage makes its controller fail I/O at once for ever; that is a
+defect, not a rule.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
 
+FAILED_PAUSE_S: Final = 0.1
+
 
 class Phase(Enum):
     """Where a controller stands; the values are the words of ``bdev_nvme_get_controllers``."""
@@ -24,6 +27,7 @@ class Phase(Enum):
     ENABLED = "enabled"
     RESETTING = "resetting"
     DELAYED = "reconnect_is_delayed"
+    DISABLED = "disabled"
     FAILED = "failed"
     DELETING = "deleting"
 
@@ -36,6 +40,8 @@ class Event(Enum):
     CONNECT_FAILED = auto()
     DELAY_OVER = auto()
     RESET = auto()
+    DISABLE = auto()
+    ENABLE = auto()
     DELETE = auto()
 
 
@@ -44,13 +50,14 @@ class Action(Enum):
 
     NOTHING = auto()
     CONNECT = auto()
+    DISCONNECT = auto()
     WAIT = auto()
     DELETE = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class LossPolicy:
-    """Seconds.  ``ctrlr_loss_timeout_s`` -1: try for ever, 0: never reconnect by itself.
+    """Seconds.  ``ctrlr_loss_timeout_s`` -1: try for ever, 0: try for ever too, but fail all I/O meanwhile.
 
     ``fast_io_fail_timeout_s`` 0: I/O waits as long as the controller is tried.
     """
@@ -58,6 +65,11 @@ class LossPolicy:
     ctrlr_loss_timeout_s: float = 0
     reconnect_delay_s: float = 0
     fast_io_fail_timeout_s: float = 0
+
+    @property
+    def pause_s(self) -> float:
+        """Between two attempts.  Without a delay SPDK tries again whenever it polls its admin queue (10 ms)."""
+        return self.reconnect_delay_s or FAILED_PAUSE_S
 
     def problem(self) -> str | None:
         """Why these three numbers do not go together, or None."""
@@ -85,7 +97,7 @@ class Link:
 
     def may_recover(self, policy: LossPolicy) -> bool:
         """Whether I/O should wait for this controller rather than fail."""
-        if self.fast_failed or self.phase in (Phase.DELETING, Phase.FAILED):
+        if self.fast_failed or self.phase in (Phase.DELETING, Phase.FAILED, Phase.DISABLED):
             return False
         return self.phase is not Phase.RESETTING or policy.reconnect_delay_s != 0
 
@@ -96,6 +108,8 @@ _START: Final = {
     (Phase.FAILED, Event.RESET),
     (Phase.DELAYED, Event.RESET),
     (Phase.DELAYED, Event.DELAY_OVER),
+    (Phase.FAILED, Event.DELAY_OVER),
+    (Phase.DISABLED, Event.ENABLE),
 }
 
 
@@ -108,6 +122,8 @@ def step(link: Link, event: Event, now: float, policy: LossPolicy) -> tuple[Link
     if (link.phase, event) in _START:
         lost_at = now if link.lost_at is None else link.lost_at
         return replace(link, phase=Phase.RESETTING, lost_at=lost_at), Action.CONNECT
+    if event is Event.DISABLE and link.phase in (Phase.ENABLED, Phase.DELAYED, Phase.FAILED):
+        return replace(link, phase=Phase.DISABLED, lost_at=None), Action.DISCONNECT
     if link.phase is Phase.RESETTING and event is Event.CONNECTED:
         return Link(), Action.NOTHING
     if link.phase is Phase.RESETTING and event in (Event.CONNECT_FAILED, Event.LOST):
@@ -120,7 +136,7 @@ def _attempt_failed(link: Link, now: float, policy: LossPolicy) -> tuple[Link, A
     fast = policy.fast_io_fail_timeout_s
     link = replace(link, fast_failed=link.fast_failed or bool(fast and elapsed >= fast))
     if policy.reconnect_delay_s == 0:
-        return replace(link, phase=Phase.FAILED), Action.NOTHING
+        return replace(link, phase=Phase.FAILED), Action.WAIT
     if policy.ctrlr_loss_timeout_s > 0 and elapsed >= policy.ctrlr_loss_timeout_s:
         return replace(link, phase=Phase.DELETING), Action.DELETE
     return replace(link, phase=Phase.DELAYED), Action.WAIT

@@ -15,6 +15,7 @@ import errno
 import logging
 from collections.abc import Callable
 
+from dataplane.embedded.bdev.stats import IoStat
 from dataplane.embedded.initiator.association import AssociationOptions
 from dataplane.embedded.initiator.controller import Controller
 from dataplane.embedded.initiator.multipath import HostNamespace, Path
@@ -41,6 +42,7 @@ class Subsystem:
         self.selection = selection
         self.retry_limit = retry_limit
         self.controllers: list[Controller] = []
+        self.path_stat = False
         self.namespaces: dict[int, HostNamespace] = {}
         self.on_added: Callable[[HostNamespace], None] | None = None
         self.on_removed: Callable[[HostNamespace], None] | None = None
@@ -143,11 +145,13 @@ class Subsystem:
             if self.on_resized is not None:
                 self.on_resized(namespace)
         if not any(path.controller is controller for path in namespace.paths):
-            namespace.paths.append(Path(controller, shown.nsid))
-            namespace.paths.sort(key=lambda path: self.controllers.index(path.controller))
+            order = [self.controllers.index(path.controller) for path in namespace.paths]
+            mine = self.controllers.index(controller)
+            at = next((index for index, other in enumerate(order) if other > mine), len(order))
+            namespace.join(Path(controller, shown.nsid, IoStat() if self.path_stat else None), at)
 
     def _remove_path(self, namespace: HostNamespace, controller: Controller) -> None:
-        namespace.paths = [path for path in namespace.paths if path.controller is not controller]
+        namespace.leave(controller)
         if namespace.paths or self.namespaces.get(namespace.nsid) is not namespace:
             return
         del self.namespaces[namespace.nsid]

@@ -15,6 +15,7 @@ from dataplane.embedded.nvmf.controller import Controller
 from dataplane.embedded.nvmf.features import get_features, set_features
 from dataplane.embedded.nvmf.identify import identify
 from dataplane.embedded.nvmf.log_pages import get_log_page
+from dataplane.nvme.auth import is_auth
 from dataplane.nvme.commands import AdminOp, Command, FabricsType
 from dataplane.nvme.fabrics import CNTLID_DYNAMIC, CONNECT_ATR, CONNECT_DATA_FIELDS, ConnectCommand, ConnectData
 from dataplane.nvme.layout import Raw
@@ -47,6 +48,27 @@ class ConnectRefused(NvmeError):
     def __init__(self, offset: int, *, in_data: bool) -> None:
         super().__init__(Status.FABRICS_INVALID_PARAM)
         self.cdw0 = offset | int(in_data) << 16
+
+
+async def answer(target: NvmfTarget, queue: TcpQueue, command: Command, data: Raw) -> Answer:
+    """Run any command but I/O and Asynchronous Event Request; raises NvmeError."""
+    controller = queue.controller
+    if controller is None:
+        if command.opcode != AdminOp.FABRICS or command.fctype != FabricsType.CONNECT:
+            raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
+        return await connect(target, queue, command, data)
+    # What came in one piece with Connect started before anything was known of this queue.
+    if queue.must_authenticate(command):
+        raise NvmeError(Status.AUTHENTICATION_REQUIRED)
+    if queue.qid and command.opcode != AdminOp.FABRICS:
+        raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
+    if controller.subsystem.admin_gate.closed:
+        await queue.parked(controller.subsystem.admin_gate.wait_open())
+    if is_auth(command):
+        return await authenticate(queue, controller, command, data)
+    if command.opcode == AdminOp.FABRICS:
+        return fabrics(controller, command, admin_queue=not queue.qid)
+    return await execute(target, queue, controller, command, data)
 
 
 async def connect(target: NvmfTarget, queue: TcpQueue, command: Command, data: Raw) -> Answer:

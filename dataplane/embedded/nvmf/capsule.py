@@ -13,7 +13,8 @@ from dataplane.nvme.pdu import CapsuleCmd, FatalError, H2CData
 from dataplane.nvme.pdu_reader import PduError
 
 _PLEN_OFFSET = 4
-_SGL_OFFSET = 8 + 24  # SPDK names the descriptor, whichever of its fields it does not take
+_SGL_OFFSET = 8 + 24
+_SGL_KIND_OFFSET = _SGL_OFFSET + 8  # SPDK names what follows the address, not the byte of the type itself
 _CCCID_OFFSET = 8
 _TTAG_OFFSET = 10
 
@@ -28,7 +29,7 @@ def check_transport_sgl(pdu: CapsuleCmd, max_io_size: int) -> None:
     if pdu.command.sgl_type == SGL_IN_CAPSULE and len(pdu.data) != pdu.command.length:
         raise _broken(FatalError.INVALID_HEADER, _PLEN_OFFSET, "SGL length is not that of the data")
     if pdu.command.sgl_type != SGL_TRANSPORT:
-        raise _broken(FatalError.UNSUPPORTED, _SGL_OFFSET, "SGL type not supported")
+        raise _broken(FatalError.UNSUPPORTED, _SGL_KIND_OFFSET, "SGL type not supported")
     if pdu.command.length > max_io_size:
         raise _broken(FatalError.LIMIT_EXCEEDED, 0, f"{pdu.command.length} bytes in one command")
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dataplane.embedded.nvmf.reserved import NotificationLog
 from dataplane.nvme.commands import Feature
 from dataplane.nvme.fabrics import (
     CSTS_FATAL,
@@ -30,6 +31,7 @@ from dataplane.nvme.fabrics import (
 )
 from dataplane.nvme.identify import OAES_ANA_CHANGE, OAES_DISCOVERY_CHANGE, OAES_NAMESPACE_ATTRIBUTE
 from dataplane.nvme.logs import AnaState, AsyncEvent, EventType, Notice
+from dataplane.nvme.reservations import LOG_AVAILABLE
 from dataplane.nvme.status import NvmeError, Status
 
 if TYPE_CHECKING:
@@ -48,10 +50,12 @@ NVME_VERSION = version(2, 0)
 
 _DNR = 1 << 15
 _CRD_1 = 1 << 12
+ALWAYS_ON = 0  # a notice that no bit of feature 0Bh turns off
 
 _NOTICES = {
     "namespace": (OAES_NAMESPACE_ATTRIBUTE, AsyncEvent(EventType.NOTICE, Notice.NAMESPACE_ATTRIBUTE_CHANGED, 4)),
     "ana": (OAES_ANA_CHANGE, AsyncEvent(EventType.NOTICE, Notice.ANA_CHANGE, 0x0C)),
+    "reservation": (ALWAYS_ON, LOG_AVAILABLE),
     "discovery": (OAES_DISCOVERY_CHANGE, AsyncEvent(EventType.NOTICE, Notice.DISCOVERY_LOG_CHANGE, 0x70)),
 }
 
@@ -91,6 +95,7 @@ class Controller:
         self.closing = False
         self.changed_nsids: dict[int, None] = {}
         self.features = Features()
+        self.notifications = NotificationLog()
         self._waiting_events: list[Callable[[AsyncEvent], None]] = []
         self._pending_events: deque[AsyncEvent] = deque()
         self._masked: set[str] = set()
@@ -173,13 +178,19 @@ class Controller:
         """Tell the host to read the discovery log."""
         self._notify("discovery")
 
+    def reservation_changed(self, nsid: int, kind: int) -> None:
+        """Note it in log 80h and tell the host to read that."""
+        if self.notifications.add(nsid, kind):
+            self._notify("reservation")
+
     def unmask(self, kind: str) -> None:
         """The host read that log and did not ask to retain the event: the next change is told again."""
         self._masked.discard(kind)
 
     def _notify(self, kind: str) -> None:
         bit, event = _NOTICES[kind]
-        if not self.features.values[Feature.ASYNC_EVENT] & bit or kind in self._masked:
+        off = bit != ALWAYS_ON and not self.features.values[Feature.ASYNC_EVENT] & bit
+        if off or kind in self._masked:
             return
         self._masked.add(kind)
         if self._waiting_events:

@@ -1,7 +1,8 @@
 """Get Features and Set Features.
 
 Why: Linux, SPDK and nvme-cli each ask for their own handful, and refuse to go on when one is missing.  This
-module must never let a host change what other hosts see.  Source: SPDK v26.05 lib/nvmf/ctrlr.c.
+module must never let a host change what other hosts see, but for the notification mask of a namespace, which
+SPDK has once for all of them.  Source: SPDK v26.05 lib/nvmf/ctrlr.c.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from dataplane.nvme.status import NvmeError, Status
 
 if TYPE_CHECKING:
     from dataplane.embedded.nvmf.controller import Controller
+    from dataplane.embedded.nvmf.reserved import Reserved
 
 HOST_BEHAVIOR_SIZE = 512
 _DISCOVERY = (Feature.KEEP_ALIVE_TIMER, Feature.ASYNC_EVENT)
-_OF_NAMESPACE = (Feature.ERROR_RECOVERY, Feature.WRITE_ATOMICITY)
+_OF_NAMESPACE = (
+    Feature.ERROR_RECOVERY, Feature.WRITE_ATOMICITY, Feature.RESERVATION_NOTIFICATION,
+    Feature.RESERVATION_PERSISTENCE,
+)  # fmt: skip
 _NOT_HERE = {
     AnaState.INACCESSIBLE: Status.ANA_INACCESSIBLE,
     AnaState.PERSISTENT_LOSS: Status.ANA_PERSISTENT_LOSS,
@@ -47,6 +52,9 @@ def get_features(controller: Controller, command: Command) -> tuple[int, bytes]:
             if not command.cdw11 & 1 or command.length < len(controller.hostid):
                 raise NvmeError(Status.INVALID_FIELD)
             return 0, controller.hostid
+        case Feature.RESERVATION_NOTIFICATION | Feature.RESERVATION_PERSISTENCE:
+            reserved = _reserved(controller, command.nsid)
+            return (reserved.mask if feature == Feature.RESERVATION_NOTIFICATION else reserved.state.persist), b""
         case Feature.HOST_BEHAVIOR:
             if command.length < HOST_BEHAVIOR_SIZE:
                 raise NvmeError(Status.INVALID_FIELD)
@@ -84,6 +92,8 @@ def set_features(controller: Controller, command: Command, data: Raw) -> int:
             raise NvmeError(Status.FEATURE_NOT_CHANGEABLE)
         case Feature.HOST_IDENTIFIER:
             raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)  # Connect gave it, base 2.0 section 5.27.1.25
+        case Feature.RESERVATION_NOTIFICATION | Feature.RESERVATION_PERSISTENCE:
+            _set_reservation(controller, feature, command.nsid, value)
         case Feature.HOST_BEHAVIOR:
             _set_host_behavior(controller, data)
         case _:
@@ -91,6 +101,28 @@ def set_features(controller: Controller, command: Command, data: Raw) -> int:
                 raise NvmeError(Status.INVALID_FIELD)
             controller.features.values[feature] = value & _RESERVED_MASKS[Feature(feature)]
     return 0
+
+
+def _reserved(controller: Controller, nsid: int) -> Reserved:
+    namespace = controller.namespace(nsid)
+    if namespace is None:
+        raise NvmeError(Status.INVALID_FIELD)
+    return namespace.reserved
+
+
+def _set_reservation(controller: Controller, feature: int, nsid: int, value: int) -> None:
+    if nsid == NSID_ALL:
+        chosen = [item.reserved for item in controller.subsystem.namespaces.values()]
+    else:
+        chosen = [_reserved(controller, nsid)]
+    if feature == Feature.RESERVATION_NOTIFICATION:
+        for reserved in chosen:
+            reserved.mask = value
+        return
+    if nsid != NSID_ALL and chosen[0].path is None:
+        raise NvmeError(Status.INVALID_FIELD)
+    # SPDK refuses with this status too; Reservation Register (CPTPL) is the way, which also writes the file.
+    raise NvmeError(Status.FEATURE_NOT_SAVEABLE)
 
 
 def _check(controller: Controller, feature: int, nsid: int, *, changes: bool) -> None:

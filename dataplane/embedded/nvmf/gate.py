@@ -61,6 +61,10 @@ class Budget:
         self.left = total_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    def has(self, size_bytes: int) -> bool:
+        """Whether ``try_take`` would succeed now."""
+        return not self._waiting and size_bytes <= self.left
+
     def try_take(self, size_bytes: int) -> bool:
         """Take at once, if nobody waits and enough is left."""
         if self._waiting or size_bytes > self.left:

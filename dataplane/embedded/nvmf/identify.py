@@ -54,7 +54,9 @@ def identify(controller: Controller, command: Command, crdt: tuple[int, int, int
             namespace = _namespace(controller, command.nsid)
             if namespace is None:
                 return bytes(layout.IDENTIFY_SIZE)
-            return layout.IndependentNamespace(nmic=1, anagrpid=namespace.anagrpid, nstat=1).pack()
+            return layout.IndependentNamespace(
+                nmic=1, rescap=namespace.reserved.rescap, anagrpid=namespace.anagrpid, nstat=1
+            ).pack()
         case Cns.COMMAND_SETS:
             if command.cdw10 >> 16 not in (0xFFFF, controller.cntlid):
                 raise NvmeError(Status.INVALID_FIELD)
@@ -101,7 +103,7 @@ def optional_commands(controller: Controller) -> int:
         oncs |= layout.ONCS_DATASET_MANAGEMENT
     if all(_can(bdev, "write_zeroes") for bdev in bdevs):
         oncs |= layout.ONCS_WRITE_ZEROES
-    return oncs & controller.options.oncs
+    return (oncs | layout.ONCS_RESERVATIONS) & controller.options.oncs
 
 
 def _can(bdev: Bdev, what: str) -> bool:
@@ -127,7 +129,7 @@ def _namespace_data(controller: Controller, namespace: Namespace) -> layout.Iden
         nsfeat=layout.NSFEAT_ATOMIC_WRITE_UNIT | layout.NSFEAT_OPTIMAL_SIZES, nawupf=granule - 1, npwg=granule - 1,
         npwa=(hints.write_alignment or granule) - 1, npdg=(hints.unmap_granularity or granule) - 1,
         npda=(hints.unmap_alignment or granule) - 1, noiob=min(hints.io_boundary, most),
-        nmic=1, nows=min(0xFFFF, (hints.optimal_write or most) - 1),
+        nmic=1, rescap=namespace.reserved.rescap, nows=min(0xFFFF, (hints.optimal_write or most) - 1),
         nacwu=bdev.acwu - 1, mssrl=longest, mcl=longest, msrc=0,
         anagrpid=namespace.anagrpid if reporting else 0, nguid=namespace.nguid, eui64=namespace.eui64,
         lbafs=layout.lba_format(bdev.block_size),

@@ -1,9 +1,9 @@
 """I/O commands: from a submission queue entry to a call of a bdev.
 
-Why: here is where ANA states, visibility and pauses meet every single read and write.  This module must never
-touch a bdev of a namespace whose gate is closed, nor one that the host does not see.  What is not on the path of
-every read and write is in ``commands_io``.  Source: SPDK v26.05 lib/nvmf/ctrlr.c (nvmf_ctrlr_process_io_cmd,
-nvmf_ctrlr_process_io_fused_cmd), ctrlr_bdev.c.
+Why: here is where ANA states, visibility, reservations and pauses meet every single read and write.  This module
+must never touch a bdev of a namespace whose gate is closed, nor one that the host does not see.  What is not on the
+path of every read and write is in ``commands_io``.  Source: SPDK v26.05 lib/nvmf/ctrlr.c
+(nvmf_ctrlr_process_io_cmd, nvmf_ctrlr_process_io_fused_cmd), ctrlr_bdev.c.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from dataplane.nvme.commands import Command, IoOp
 from dataplane.nvme.identify import FUSES_COMPARE_AND_WRITE
 from dataplane.nvme.layout import Raw
 from dataplane.nvme.logs import AnaState
+from dataplane.nvme.reservations import COMMANDS as RESERVATION_COMMANDS
 from dataplane.nvme.status import NvmeError, Status
 
 if TYPE_CHECKING:
     from dataplane.embedded.bdev.base import Bdev
     from dataplane.embedded.nvmf.controller import Controller
     from dataplane.embedded.nvmf.fused import Half
+    from dataplane.embedded.nvmf.reserved import Passage
     from dataplane.embedded.nvmf.subsystem import Namespace
     from dataplane.embedded.nvmf.tcp import TcpQueue
 
@@ -43,9 +45,16 @@ async def execute(queue: TcpQueue, controller: Controller, command: Command, dat
     if gate.closed:
         await queue.parked(gate.wait_open())
     gate.inside += 1
+    passage = None
     try:
-        return await _run(controller, _reachable(controller, command).bdev, command, data)
+        namespace = _reachable(controller, command)
+        passage = namespace.reserved.admit(controller.hostid, command)
+        if command.opcode in RESERVATION_COMMANDS and not command.fuse:
+            return await namespace.reserved.execute(controller, command, data)
+        return await _run(controller, namespace.bdev, command, data)
     finally:
+        if passage is not None:
+            passage.leave()
         gate.leave()
 
 
@@ -105,23 +114,33 @@ async def execute_pair(
                 await queue.parked(gate.wait_open())
     for gate in gates:
         gate.inside += 1
+    passages: list[Passage] = []
     try:
-        one = _refused(controller, first.command, IoOp.COMPARE)
-        two = _refused(controller, second.command, IoOp.WRITE if one is None else None)
+        one = _refused(controller, first.command, IoOp.COMPARE, passages)
+        two = _refused(controller, second.command, IoOp.WRITE if one is None else None, passages)
         if one is not None or two is not None:
             # As SPDK: the half that is right finds no partner.
             return one or NvmeError(Status.ABORTED_MISSING_FUSED), two or NvmeError(Status.ABORTED_MISSING_FUSED)
         bdev = _reachable(controller, second.command).bdev
         return await commands_io.compare_and_write(bdev, (first.command, first.data), (second.command, second.data))
     finally:
+        for passage in passages:
+            passage.leave()
         for gate in gates:
             gate.leave()
 
 
-def _refused(controller: Controller, command: Command, opcode: IoOp | None) -> NvmeError | None:
-    """Why that command cannot be the half of a pair that has to be an ``opcode``, if that still matters."""
+def _refused(
+    controller: Controller, command: Command, opcode: IoOp | None, passages: list[Passage]
+) -> NvmeError | None:
+    """Why that command cannot be the half of a pair that has to be an ``opcode``, if that still matters.
+
+    What it was admitted with is added to ``passages``.
+    """
     try:
-        _reachable(controller, command)
+        passage = _reachable(controller, command).reserved.admit(controller.hostid, command)
+        if passage is not None:
+            passages.append(passage)
     except NvmeError as error:
         return error
     if not controller.options.fuses & FUSES_COMPARE_AND_WRITE:

@@ -1,7 +1,8 @@
 """The log pages of a controller.
 
 Why: hosts read the ANA log and the changed namespace list after each notice, and reading is what allows the next
-notice.  This module must never change what it reports.  Source: SPDK v26.05 lib/nvmf/ctrlr.c.
+notice.  This module must never change what it reports, but for the
+reservation notifications, which reading takes away.  Source: SPDK v26.05 lib/nvmf/ctrlr.c.
 """
 
 from __future__ import annotations
@@ -10,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from dataplane.embedded.nvmf.identify import FIRMWARE, optional_commands
 from dataplane.nvme.commands import NSID_ALL, AdminOp, Command, Feature, IoOp, LogId
-from dataplane.nvme.identify import ONCS_COMPARE, ONCS_COPY, ONCS_DATASET_MANAGEMENT, ONCS_WRITE_ZEROES
+from dataplane.nvme.identify import (
+    ONCS_COMPARE,
+    ONCS_COPY,
+    ONCS_DATASET_MANAGEMENT,
+    ONCS_RESERVATIONS,
+    ONCS_WRITE_ZEROES,
+)
 from dataplane.nvme.logs import (
     EFFECT_CONTENT,
     EFFECT_CONTROLLER_SCOPE,
@@ -24,6 +31,7 @@ from dataplane.nvme.logs import (
     feature_effects,
     supported_logs,
 )
+from dataplane.nvme.reservations import COMMANDS as RESERVATION_COMMANDS
 from dataplane.nvme.status import NvmeError, Status
 
 if TYPE_CHECKING:
@@ -43,6 +51,7 @@ _FEATURES = [
 ]  # fmt: skip
 _EMPTY = (LogId.ERROR, LogId.SMART, LogId.MI_EFFECTS)
 """As in SPDK: no failure is kept, there is no medium with a health, no NVMe-MI; zeroes at every offset."""
+_OF_NAMESPACE = [Feature.ERROR_RECOVERY, Feature.RESERVATION_NOTIFICATION, Feature.RESERVATION_PERSISTENCE]
 _NOTICE_OF = {LogId.CHANGED_NAMESPACES: "namespace", LogId.ANA: "ana", LogId.DISCOVERY: "discovery"}
 
 
@@ -57,6 +66,8 @@ def get_log_page(target: NvmfTarget, queue: TcpQueue, controller: Controller, co
         raise NvmeError(Status.INVALID_FIELD)
     if log in _EMPTY and not controller.subsystem.discovery:
         return bytes(size)
+    if log == LogId.RESERVATION and not controller.subsystem.discovery:
+        return _notifications(controller, command, offset, size)
     page = _page(target, queue, controller, log, command)
     if offset >= len(page):
         raise NvmeError(Status.INVALID_FIELD)
@@ -87,10 +98,20 @@ def _page(target: NvmfTarget, queue: TcpQueue, controller: Controller, log: int,
             return FirmwareSlotLog(revision1=FIRMWARE).pack()
         case LogId.SUPPORTED:
             ana = [LogId.ANA] if controller.subsystem.ana_reporting else []
-            return supported_logs([*_LOGS, LogId.FEATURE_EFFECTS, LogId.MI_EFFECTS, *ana])
+            return supported_logs([*_LOGS, LogId.RESERVATION, LogId.FEATURE_EFFECTS, LogId.MI_EFFECTS, *ana])
         case LogId.FEATURE_EFFECTS:
-            return feature_effects(_FEATURES, [Feature.ERROR_RECOVERY])
+            return feature_effects(_FEATURES, _OF_NAMESPACE)
     raise NvmeError(Status.INVALID_LOG_PAGE)
+
+
+def _notifications(controller: Controller, command: Command, offset: int, size: int) -> bytes:
+    """Log 80h.  An empty one is told at any offset, and does not allow the next notice, as in SPDK."""
+    page = controller.notifications.read(offset, size)
+    if page is None:
+        return bytes(size)
+    if not command.cdw10 >> 15 & 1:
+        controller.unmask("reservation")
+    return page
 
 
 def ana_log(controller: Controller) -> AnaLog:
@@ -114,6 +135,8 @@ def _effects(controller: Controller) -> bytes:
         io[IoOp.COMPARE] = quiet
     if oncs & ONCS_COPY:
         io[IoOp.COPY] = change
+    if oncs & ONCS_RESERVATIONS:
+        io |= dict.fromkeys(map(int, RESERVATION_COMMANDS), quiet)
     if oncs & ONCS_WRITE_ZEROES:
         io[IoOp.WRITE_ZEROES] = change
     if oncs & ONCS_DATASET_MANAGEMENT:

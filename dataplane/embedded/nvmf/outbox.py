@@ -1,7 +1,8 @@
 """What is to be sent on a connection, gathered so that many small answers cost one system call.
 
 Why: a completion is 24 bytes, and under load there are many at once.  This module must never hold back what
-nothing else will follow: who sends last calls ``flush``.  Invariant: bytes leave in the order of ``send``.
+nothing else will follow: who sends last calls ``flush``, and what came with the same bytes is answered together
+when the block of ``with`` is left.  Invariant: bytes leave in the order of ``send``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def fitted(data: Raw, length: int) -> Raw:
 class Outbox:
     """The pieces that wait for the transport."""
 
-    __slots__ = ("_closed", "_loop", "_pieces", "_planned", "_transport")
+    __slots__ = ("_closed", "_loop", "_pieces", "_planned", "_transport", "held")
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -31,14 +32,27 @@ class Outbox:
         self._pieces: list[Raw] = []
         self._planned = False
         self._closed = False
+        self.held = False
+
+    def __enter__(self) -> None:
+        """Gather until the block is left, but for what is large."""
+        self.held = True
+
+    def __exit__(self, kind: object, problem: object, trace: object) -> None:
+        """Nothing more comes for now."""
+        self.held = False
+        self.flush()
 
     def send(self, *pieces: Raw) -> None:
         """Take these along with the next flush."""
         self._pieces += pieces
 
     def plan(self) -> None:
-        """Flush once everything that is ready now has had its turn."""
-        if not self._planned:
+        """Flush once everything that is ready now has had its turn; what is large leaves at once while held."""
+        if self.held:
+            if self._pieces and len(self._pieces[-1]) >= _JOIN_BELOW:
+                self.flush()
+        elif not self._planned:
             self._planned = True
             self._loop.call_soon(self.flush)
 

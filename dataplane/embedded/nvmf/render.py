@@ -214,8 +214,8 @@ def _create_call(subsystem: Subsystem) -> dict[str, object]:
 
 def _add_ns_call(subsystem: Subsystem, item: Namespace) -> dict[str, object]:
     namespace: dict[str, object] = {"nsid": item.nsid, "bdev_name": item.bdev.name}
-    if item.ptpl_file is not None:
-        namespace["ptpl_file"] = item.ptpl_file
+    if item.reserved.path is not None:
+        namespace["ptpl_file"] = item.reserved.path
     namespace |= _ids(item)
     if subsystem.ana_reporting:
         namespace["anagrpid"] = item.anagrpid

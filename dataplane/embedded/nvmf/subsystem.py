@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from dataplane.embedded.nvmf.gate import Gate
 from dataplane.embedded.nvmf.options import Address
+from dataplane.embedded.nvmf.reserved import Reserved
 from dataplane.nvme.fabrics import CNTLID_MAX
 from dataplane.nvme.logs import AnaState
 
@@ -45,8 +46,8 @@ class Namespace:
     eui64: bytes
     uuid: bytes
     anagrpid: int
+    reserved: Reserved
     always_visible: bool = True
-    ptpl_file: str | None = None
     hosts: dict[str, None] = field(default_factory=dict)
 
 
@@ -194,6 +195,12 @@ class Subsystem:
         for controller in self.controllers.values():
             if self.visible(namespace, controller.hostnqn):
                 controller.namespace_changed(namespace.nsid)
+
+    def bdev_resized(self, bdev: Bdev) -> None:
+        """Tell hosts whose namespace it is; it only ever grows, so that I/O goes on meanwhile."""
+        for namespace in self.namespaces.values():
+            if namespace.bdev is bdev:
+                self._tell(namespace)
 
     def show_namespace(self, nsid: int, hostnqn: str, *, visible: bool) -> None:
         """Let one host see the namespace, or no more; raises TargetError when everybody sees it anyway."""

@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 
 from dataplane.embedded.bdev.base import Bdev, BdevRegistry
 from dataplane.embedded.keyring import NO_KEYS, KeyPair, Keyring
-from dataplane.embedded.nvmf import render
+from dataplane.embedded.nvmf import ptpl, render
 from dataplane.embedded.nvmf.auth import Allowed
 from dataplane.embedded.nvmf.gate import Budget
 from dataplane.embedded.nvmf.limits import DATA_BUDGET_BYTES, Door
 from dataplane.embedded.nvmf.options import Address, TransportOptions, nqn_is_valid
+from dataplane.embedded.nvmf.reserved import Reserved
 from dataplane.embedded.nvmf.subsystem import (
     CLAIM,
     Listener,
@@ -119,6 +120,7 @@ class NvmfTarget:
         discovery = Subsystem(DISCOVERY_NQN, SubsystemOptions(max_namespaces=0), discovery=True)
         discovery.allow_any_host = True
         self.subsystems[DISCOVERY_NQN] = discovery
+        bdevs.resized.append(self._bdev_resized)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -226,13 +228,15 @@ class NvmfTarget:
     async def add_namespace(self, subsystem: Subsystem, request: NamespaceRequest) -> int:
         """Add a namespace; its NSID.  Raises TargetError or BdevError."""
         async with subsystem.paused(request.nsid):
+            # Read first: from the look at the bdev to the watch over it nothing else may run.
+            stored = await _stored(request.ptpl_file)
             bdev = self.bdevs.get(request.bdev_name)
             nsid = request.nsid or subsystem.free_nsid()
             identity = uuid.UUID(request.uuid or bdev.uuid)
             namespace = Namespace(
                 nsid, bdev, request.nguid if any(request.nguid) else uuid.UUID(bdev.uuid).bytes,
                 request.eui64 or bytes(8), identity.bytes, request.anagrpid or nsid,
-                not request.no_auto_visible, request.ptpl_file,
+                _reserved(bdev, request.ptpl_file, stored), not request.no_auto_visible,
             )  # fmt: skip
             self.bdevs.claim(bdev, CLAIM)
             try:
@@ -242,6 +246,10 @@ class NvmfTarget:
                 raise
             self._watch(subsystem, namespace)
             return nsid
+
+    def _bdev_resized(self, bdev: Bdev) -> None:
+        for subsystem in self.subsystems.values():
+            subsystem.bdev_resized(bdev)
 
     def _watch(self, subsystem: Subsystem, namespace: Namespace) -> None:
         async def removed(_bdev: Bdev) -> None:
@@ -435,6 +443,20 @@ class NvmfTarget:
     def stats(self) -> dict[str, object]:
         """As ``nvmf_get_stats`` shows them."""
         return render.stats(self)
+
+
+async def _stored(path: str | None) -> str | None:
+    try:
+        return None if path is None else await asyncio.to_thread(ptpl.load, path)
+    except ptpl.StoredWrong as problem:
+        raise TargetError(str(problem)) from problem
+
+
+def _reserved(bdev: Bdev, path: str | None, stored: str | None) -> Reserved:
+    try:
+        return Reserved(bdev.uuid, path, None if stored is None else ptpl.from_text(stored, bdev.uuid))
+    except ptpl.StoredWrong as problem:
+        raise TargetError(f"the reservation in {path} cannot be used: {problem}") from problem
 
 
 def _referral_entry(referral: Referral, subtype: SubsystemType) -> DiscoveryEntry:

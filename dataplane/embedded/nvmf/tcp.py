@@ -17,12 +17,12 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, cast
 
 from dataplane.embedded.bdev import waits
-from dataplane.embedded.nvmf import admin, io, limits
+from dataplane.embedded.nvmf import admin, answers, at_once, io, limits
 from dataplane.embedded.nvmf.capsule import check_capsule, check_data, check_transport_sgl
 from dataplane.embedded.nvmf.fused import FusedCommands, Half
 from dataplane.embedded.nvmf.limits import CONTROL_DATA_MAX, Deadlines, Wait
 from dataplane.embedded.nvmf.options import Address
-from dataplane.embedded.nvmf.outbox import Outbox, fitted
+from dataplane.embedded.nvmf.outbox import Outbox
 from dataplane.embedded.nvmf.transfer import Transfer
 from dataplane.nvme import pdu as wire
 from dataplane.nvme.auth import is_auth
@@ -33,7 +33,6 @@ from dataplane.nvme.commands import (
     AdminOp,
     Command,
     Completion,
-    FabricsType,
     status_field,
 )
 from dataplane.nvme.layout import Raw
@@ -87,6 +86,7 @@ class TcpQueue(asyncio.BufferedProtocol):
         self._tasks: dict[int, asyncio.Task[bool]] = {}  # by command identifier; both of a pair name theirs
         self._parked: set[asyncio.Task[object]] = set()
         self._outbox: Outbox | None = None
+        self._answered = 0  # commands that came with the present bytes and have their answer already
         self._paused = False
         self._owed = 0  # bytes of the budget that are given back once the peer has read
         self._deadlines = Deadlines(self._loop, self.disconnect)
@@ -173,18 +173,21 @@ class TcpQueue(asyncio.BufferedProtocol):
         """asyncio: that much was received."""
         if self._discarded is not None:
             return
-        try:
-            for pdu in self.reader.advance(nbytes):
-                if type(pdu) is CapsuleCmd:
-                    self._on_command(pdu)
-                elif type(pdu) is H2CData:
-                    self._on_data(pdu)
-                else:
-                    self._on_other(pdu)
-                if self._transport is None or self._transport.is_closing():
-                    return
-        except PduError as problem:
-            self._terminate(problem)
+        self._answered = 0
+        assert self._outbox is not None
+        with self._outbox:
+            try:
+                for pdu in self.reader.advance(nbytes):
+                    if type(pdu) is CapsuleCmd:
+                        self._on_command(pdu)
+                    elif type(pdu) is H2CData:
+                        self._on_data(pdu)
+                    else:
+                        self._on_other(pdu)
+                    if self._transport is None or self._transport.is_closing():
+                        return
+            except PduError as problem:
+                self._terminate(problem)
 
     def eof_received(self) -> bool:
         """asyncio: the host is done; nothing more can be asked of it."""
@@ -222,7 +225,7 @@ class TcpQueue(asyncio.BufferedProtocol):
 
     def _on_command(self, pdu: CapsuleCmd) -> None:
         command = pdu.command
-        if len(self._commands) >= self._limit:
+        if len(self._commands) + self._answered >= self._limit:
             self.disconnect("more commands than the queue holds")
             return
         if command.cid in self._commands and not self._drop_event(command.cid):
@@ -296,21 +299,26 @@ class TcpQueue(asyncio.BufferedProtocol):
     def _start(self, command: Command, data: Raw, taken: int = 0) -> None:
         """Run a command whose data is here; ``taken`` bytes of the budget go back when it is done."""
         controller = self.controller
-        if self._must_authenticate(command):
+        if self.must_authenticate(command):
             self._give_back(taken)
             self._finish(command, status_field(Status.AUTHENTICATION_REQUIRED), _OK)
         elif controller is not None and self.qid and command.opcode != AdminOp.FABRICS:
             if command.fuse in (FUSE_FIRST, FUSE_SECOND):
                 self._start_half(controller, self._fused.ready(command, data, taken))
                 return
-            self._run_task(command, self._io(controller, command, data, taken))
+            work = self._io(controller, command, data, taken)
+            held = not self._paused and self._outbox is not None and self._outbox.held
+            rest = at_once.begin(controller, command, work, taken, self.target.budget) if held else work
+            if rest is not None:
+                self._run_task(command, rest)
         elif command.opcode == AdminOp.ASYNC_EVENT and controller is not None:
             self._give_back(taken)
             self._wait_event(controller, command)
         else:
             self._run_task(command, self._admin(command, data, taken))
 
-    def _must_authenticate(self, command: Command) -> bool:
+    def must_authenticate(self, command: Command) -> bool:
+        """Whether the host has still to prove itself before this command."""
         return self.auth is not None and self.auth.required and not is_auth(command)
 
     def _start_half(self, controller: Controller, due: tuple[Half, ...]) -> None:
@@ -401,29 +409,10 @@ class TcpQueue(asyncio.BufferedProtocol):
     async def _admin(self, command: Command, data: Raw, taken: int) -> None:
         taken = taken or await self._reserve(command)
         try:
-            answer = await self._answer(command, data)
+            answer = await admin.answer(self.target, self, command, data)
             self._finish(command, 0, answer)
         finally:
             self._give_back(taken)
-
-    async def _answer(self, command: Command, data: Raw) -> admin.Answer:
-        controller = self.controller
-        if controller is None:
-            if command.opcode != AdminOp.FABRICS or command.fctype != FabricsType.CONNECT:
-                raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
-            return await admin.connect(self.target, self, command, data)
-        # What came in one piece with Connect started before anything was known of this queue.
-        if self._must_authenticate(command):
-            raise NvmeError(Status.AUTHENTICATION_REQUIRED)
-        if self.qid and command.opcode != AdminOp.FABRICS:
-            raise NvmeError(Status.COMMAND_SEQUENCE_ERROR)
-        if controller.subsystem.admin_gate.closed:
-            await self.parked(controller.subsystem.admin_gate.wait_open())
-        if is_auth(command):
-            return await admin.authenticate(self, controller, command, data)
-        if command.opcode == AdminOp.FABRICS:
-            return admin.fabrics(controller, command, admin_queue=not self.qid)
-        return await admin.execute(self.target, self, controller, command, data)
 
     def _wait_event(self, controller: Controller, command: Command) -> None:
         def tell(event: AsyncEvent) -> None:
@@ -478,17 +467,11 @@ class TcpQueue(asyncio.BufferedProtocol):
         assert outbox is not None
         if self._sq_size:
             self._sq_head = (self._sq_head + 1) % self._sq_size
-        opcode = command.nsid if command.opcode == AdminOp.FABRICS else command.opcode
-        done = False
-        if not status and command.length and opcode & 3 == _TO_HOST:
-            done = self.options.c2h_success and not answer.cdw0 and not answer.cdw1
-            data = fitted(answer.data, command.length)
-            pdu = wire.C2HData(command.cid, 0, data, last=True, success=done)
-            outbox.send(*wire.c2h_data(pdu, self._digests, self._alignment))
-        if not done:
-            completion = Completion(answer.cdw0, answer.cdw1, self._sq_head, 0, command.cid, status)
-            outbox.send(wire.capsule_resp(completion, self._digests))
-        if self._commands:
+        completion = Completion(answer.cdw0, answer.cdw1, self._sq_head, 0, command.cid, status)
+        success = self.options.c2h_success
+        outbox.send(*answers.pdus(command, completion, answer, self._digests, self._alignment, success=success))
+        self._answered += outbox.held
+        if self._commands or outbox.held:
             outbox.plan()
         else:
             outbox.flush()

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from dataplane.embedded.bdev.base import Bdev, BdevError
+from dataplane.embedded.bdev.histogram import DEFAULT_GRANULARITY, MAX_GRANULARITY, Histogram
 from dataplane.embedded.bdev.qos import KINDS, RateLimits
 from dataplane.embedded.bdev.stats import TICKS_PER_SECOND
 from dataplane.embedded.rpc.registry import (
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 _DECODE: Final = (INTERNAL_ERROR, DECODE_FAILED)
 _NOT_DEFINED: Final = (1 << 64) - 1
 _MAX_WAIT_MS: Final = 1 << 40
+_MIN_NSEC: Final = 1000
+_MAX_NSEC: Final = 120_000_000_000
+_NSEC_PER_USEC: Final = 1000
+_NAME: Final = Param("name", "string", required=True)
 IO_TYPES: Final = (
     "read", "write", "unmap", "flush", "reset", "nvme_admin", "nvme_io", "nvme_io_md", "write_zeroes", "zcopy",
     "get_zone_info", "zone_management", "zone_append", "compare", "compare_and_write", "abort", "seek_hole",
@@ -151,6 +156,7 @@ async def bdev_set_qos_limit(engine: Engine, p: Params) -> object:
     for kind, value in wanted.items():
         limits.set(kind, value, time.monotonic())
     bdev.limits = limits if limits.active else None
+    limits.refill(time.monotonic())
     return True
 
 
@@ -194,3 +200,78 @@ async def bdev_reset_iostat(engine: Engine, p: Params) -> object:
     for bdev in bdevs:
         bdev.stats.reset(mode)
     return True
+
+
+@method(
+    "bdev_enable_histogram",
+    RUNTIME,
+    _NAME,
+    Param("enable", "boolean", required=True),
+    Param("opc", "string"),
+    Param("granularity", "uint8"),
+    Param("min_nsec", "uint64"),
+    Param("max_nsec", "uint64"),
+    decode_error=_DECODE,
+)
+async def bdev_enable_histogram(engine: Engine, p: Params) -> object:
+    """Begin to count how long I/O takes, or stop."""
+    bdev = engine.bdevs.get(p["name"])
+    if p.get("opc", "read") not in IO_TYPES:
+        raise RpcFault(INTERNAL_ERROR, "Invalid Io type")
+    before = bdev.histogram
+    if not p["enable"]:
+        if before is not None:
+            before.enabled = False
+        return True
+    # A tick is a nanosecond here.
+    made = Histogram(
+        granularity=p.get("granularity", DEFAULT_GRANULARITY),
+        min_ticks=p.get("min_nsec", _MIN_NSEC),
+        max_ticks=p.get("max_nsec", _MAX_NSEC),
+        io_type=p.get("opc", ""),
+    )
+    if made.min_ticks >= made.max_ticks or made.granularity > MAX_GRANULARITY:
+        raise BdevError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if before is None or not before.enabled:
+        bdev.stats.histogram = made
+    return True
+
+
+def _histogram(engine: Engine, name: str) -> Histogram:
+    found = engine.bdevs.get(name).histogram
+    if found is None:
+        raise BdevError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if not found.enabled:
+        raise RpcFault(INTERNAL_ERROR, os.strerror(errno.EFAULT))
+    return found
+
+
+@method("bdev_get_histogram", RUNTIME, _NAME, decode_error=_DECODE)
+async def bdev_get_histogram(engine: Engine, p: Params) -> object:
+    """All buckets; ENOMEM where nothing was ever counted, as in SPDK."""
+    return _shown(_histogram(engine, p["name"]))
+
+
+def _shown(histogram: Histogram) -> dict[str, object]:
+    return {
+        "histogram": histogram.encoded(),
+        "granularity": histogram.granularity,
+        "min_range": histogram.min_range,
+        "max_range": histogram.max_range,
+        "tsc_rate": TICKS_PER_SECOND,
+    }
+
+
+@method(
+    "bdev_get_histogram_borders",
+    RUNTIME,
+    _NAME,
+    Param("borders", "array", required=True, item="uint64", max_items=256),
+    decode_error=_DECODE,
+)
+async def bdev_get_histogram_borders(engine: Engine, p: Params) -> object:
+    """How many I/Os took up to each of the borders, in microseconds, and in all; without borders, all buckets."""
+    histogram = _histogram(engine, p["name"])
+    if not p["borders"]:
+        return _shown(histogram)
+    return {"borders_count": histogram.below([border * _NSEC_PER_USEC for border in p["borders"]])}

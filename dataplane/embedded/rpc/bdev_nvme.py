@@ -14,7 +14,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from dataplane.embedded.bdev.base import BdevError
-from dataplane.embedded.initiator.connection import Reply, TransportLost
+from dataplane.embedded.initiator.connection import Reply, TransportLost, TransportReset
 from dataplane.embedded.initiator.controller import Controller
 from dataplane.embedded.initiator.describe import controller_json, health_json, io_paths_json
 from dataplane.embedded.initiator.module import AttachRequest, PathFilter
@@ -32,7 +32,7 @@ from dataplane.embedded.rpc.registry import (
     RpcFault,
     method,
 )
-from dataplane.nvme.commands import SQE_SIZE, Command, Completion, Feature, LogId, get_features, status_field
+from dataplane.nvme.commands import SQE_SIZE, AdminOp, Command, Completion, Feature, LogId, get_features, status_field
 from dataplane.nvme.logs import SmartLog
 from dataplane.nvme.pdu import Digests
 from dataplane.nvme.status import NvmeError, Status
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 _DECODE: Final = (INTERNAL_ERROR, DECODE_FAILED)
 _INVALID: Final = (INVALID_PARAMS, "Invalid argument")
+_FROM_HOST, _TO_HOST, _BOTH_WAYS = 1, 2, 3
 _NAME_MAX: Final = 511
 _LENGTHS: Final = {"traddr": 256, "trsvcid": 32, "subnqn": 223, "hostnqn": 223, "hostaddr": 256, "hostsvcid": 32}
 _FAMILIES: Final = ("ipv4", "ipv6", "ib", "fc", "intra_host")
@@ -294,27 +295,6 @@ async def bdev_nvme_get_io_paths(engine: Engine, p: Params) -> object:
 
 
 @method(
-    "bdev_nvme_reset_controller",
-    RUNTIME,
-    Param("name", "string", required=True),
-    Param("cntlid", "uint16"),
-    decode_error=_INVALID,
-)
-async def bdev_nvme_reset_controller(engine: Engine, p: Params) -> object:
-    """Disconnect and connect again: every controller under the name, or the one with the identifier."""
-    group = engine.nvme.groups.get(p["name"])
-    wanted = p.get("cntlid", 0)
-    controllers = [each for each in (group.controllers if group else []) if wanted in (0, each.cntlid)]
-    if not controllers:
-        raise _fault(errno.ENODEV)
-    for controller in controllers:
-        number = await controller.reset()
-        if number:
-            raise _fault(number)
-    return True
-
-
-@method(
     "bdev_nvme_get_controller_health_info",
     RUNTIME,
     Param("name", "string", required=True),
@@ -354,47 +334,58 @@ async def bdev_nvme_get_controller_health_info(engine: Engine, p: Params) -> obj
 async def bdev_nvme_send_cmd(engine: Engine, p: Params) -> object:
     """Send one command as it stands and return its completion, whatever the status.
 
-    ``timeout_ms`` is taken and ignored, as in SPDK: callers keep a deadline of their own.
+    ``timeout_ms`` is taken and ignored, as in SPDK: callers keep a deadline of their own.  So is metadata: over
+    fabrics there is none apart from the data, and a command that fetches some is answered with what was given.
     """
     command = Command.parse(_decode(p["cmdbuf"], SQE_SIZE))
-    data = _payload(p, "data", "data_len")
-    if _payload(p, "metadata", "metadata_len"):
-        raise RpcFault(INTERNAL_ERROR, os.strerror(errno.EOPNOTSUPP))
+    if p.get("metadata_len") == 0:
+        raise RpcFault(*_INVALID)  # SPDK has no memory of this length to give
+    data, metadata = _payload(p, "data", "data_len"), _payload(p, "metadata", "metadata_len")
     controller = engine.nvme.controller(p["name"])
     if controller is None:
         raise RpcFault(*_INVALID)
-    reads = p["data_direction"] == "c2h"
     # Identifier, data pointer and PSDT belong to the transport, whatever the caller wrote there.
     command = command._replace(flags=Command(0).flags | command.fuse, mptr=0, address=0, length=0, sgl_type=0)
-    reply = await _send(controller, command, data, admin=p["cmd_type"] == "admin", reads=reads)
-    answer = {"cpl": base64.urlsafe_b64encode(reply.completion.pack()).decode()}
-    if reads and data:
-        shown = bytes(reply.data).ljust(len(data), b"\0")
-        answer["data"] = base64.urlsafe_b64encode(shown).decode()
+    reply = await _send(controller, command, data, admin=p["cmd_type"] == "admin")
+    answer = {"cpl": _encode(reply.completion.pack())}
+    if p["data_direction"] == "c2h":
+        if data:
+            answer["data"] = _encode(bytes(reply.data) + data[len(reply.data) :])
+        if metadata:
+            answer["metadata"] = _encode(metadata)
     return answer
 
 
-async def _send(controller: Controller, command: Command, data: bytes, *, admin: bool, reads: bool) -> Reply:
+async def _send(controller: Controller, command: Command, data: bytes, *, admin: bool) -> Reply:
+    """The opcode says which way the data goes, not the caller's direction: that is about the answer (as in SPDK)."""
     if not controller.live:
         raise RpcFault(INTERNAL_ERROR, os.strerror(errno.ENXIO))
     association = controller.require()
     if len(data) > (association.admin_transfer if admin else association.max_transfer):
         raise RpcFault(INTERNAL_ERROR, os.strerror(errno.EINVAL))
-    size = len(data) if reads else 0
-    if size:
-        command = command.with_data(size, in_capsule=False)
-    out = b"" if reads else data
+    way = (command.fctype if command.opcode == AdminOp.FABRICS else command.opcode) & _BOTH_WAYS
+    out = data if way == _FROM_HOST else b""
+    size = len(data) if way == _TO_HOST else 0
+    if data and not out:
+        command = command.with_data(len(data), in_capsule=False)
     try:
         if admin:
             return await association.admin(command, out, read_size=size, patient=True)
         return await association.io(command, out, read_size=size)
-    except TransportLost:
+    except TransportLost as lost:
         # What SPDK's driver completes commands with whose queue went away.
-        return Reply(Completion(status=status_field(Status.ABORTED_SQ_DELETION)))
+        asked = isinstance(lost, TransportReset)
+        return Reply(Completion(status=status_field(Status.ABORTED_SQ_DELETION, dnr=asked)))
+
+
+def _encode(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode()
 
 
 def _decode(text: str, size: int | None = None) -> bytes:
     """Base64url as SPDK decodes it: with padding, nothing else."""
+    if not {"+", "/"}.isdisjoint(text):
+        raise RpcFault(*_INVALID)  # the other alphabet, which Python takes as well
     try:
         raw = base64.b64decode(text, altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -407,10 +398,18 @@ def _decode(text: str, size: int | None = None) -> bytes:
 def _payload(p: Params, content: str, length: str) -> bytes:
     """The bytes given, or as many zeroes as are asked for.
 
-    When both are given, the length has to be that of the text without regard to padding: SPDK compares so.
+    When both are given they have to agree, in SPDK's way: a length that comes first is compared with that of the
+    text without regard to padding, one that follows with the true one.
     """
     if content not in p:
         return bytes(p.get(length, 0))
-    if p.get(length, 0) and p[length] != len(p[content]) // 4 * 3:
+    raw = _decode(p[content])
+    given = p.get(length)
+    names = list(p)
+    if given is not None and names.index(content) < names.index(length):
+        wrong = given != len(raw)
+    else:
+        wrong = bool(given) and given != len(p[content]) // 4 * 3
+    if wrong:
         raise RpcFault(*_INVALID)
-    return _decode(p[content])
+    return raw

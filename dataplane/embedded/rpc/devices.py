@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from dataplane.embedded.bdev.aio import AioBdev, AioOptions
 from dataplane.embedded.bdev.base import Bdev, BdevError
 from dataplane.embedded.bdev.memory import MallocBdev, MemoryOptions, NullBdev
+from dataplane.embedded.bdev.split import MIB
 from dataplane.embedded.rpc.registry import (
     DECODE_FAILED,
     INTERNAL_ERROR,
@@ -73,6 +74,27 @@ async def bdev_aio_create(engine: Engine, p: Params) -> object:
 async def bdev_aio_delete(engine: Engine, p: Params) -> object:
     """Remove it; everything built on it goes first."""
     return await _delete(engine, p["name"], AioBdev)
+
+
+def _grow(engine: Engine, bdev: Bdev, num_blocks: int) -> None:
+    """Make it larger; the call itself has the device open, so that it never shrinks."""
+    if num_blocks < bdev.num_blocks:
+        raise BdevError(errno.EBUSY, os.strerror(errno.EBUSY))
+    engine.bdevs.resize(bdev, num_blocks)
+
+
+@method("bdev_aio_rescan", RUNTIME, _NAME, decode_error=_DECODE)
+async def bdev_aio_rescan(engine: Engine, p: Params) -> object:
+    """Take the size that the file has now; an empty file is a drive that was pulled out."""
+    bdev = engine.bdevs.get(p["name"])
+    if not isinstance(bdev, AioBdev):
+        raise BdevError(errno.ENODEV, os.strerror(errno.ENODEV))
+    num_blocks = bdev.blocks_now()
+    if num_blocks == 0:
+        await engine.bdevs.remove(bdev)
+    else:
+        _grow(engine, bdev, num_blocks)
+    return True
 
 
 _MEMORY: Final = (
@@ -156,6 +178,16 @@ async def bdev_null_create(engine: Engine, p: Params) -> object:
 async def bdev_null_delete(engine: Engine, p: Params) -> object:
     """Remove it."""
     return await _delete(engine, p["name"], NullBdev)
+
+
+@method("bdev_null_resize", RUNTIME, _NAME, Param("new_size", "uint64", required=True), decode_error=_DECODE)
+async def bdev_null_resize(engine: Engine, p: Params) -> object:
+    """Make it larger; ``new_size`` in MiB."""
+    bdev = engine.bdevs.get(p["name"])
+    if not isinstance(bdev, NullBdev) or p["new_size"] < bdev.num_blocks * bdev.block_size // MIB:
+        raise BdevError(errno.EINVAL, os.strerror(errno.EINVAL))
+    _grow(engine, bdev, p["new_size"] * MIB // bdev.block_size)
+    return True
 
 
 @method(

@@ -108,6 +108,7 @@ def bdev_calls(engine: Engine) -> Calls:
     calls: Calls = [{"method": "bdev_set_options", "params": dict(engine.options.bdev)}]
     calls += [{"method": "bdev_examine", "params": {"name": name}} for name in engine.bdevs.examine_names]
     calls += [config.to_json() for config in engine.splits.configs.values()]
+    calls += engine.errors.config() + engine.delays.config()
     raid_options = {
         "process_window_size_kb": engine.raids.process_window_size_kb,
         "process_max_bandwidth_mb_sec": engine.raids.process_max_bandwidth_mb_sec,
@@ -123,6 +124,10 @@ def bdev_calls(engine: Engine) -> Calls:
         limits = {kind: value for kind, value in bdev.qos_limits.items() if value}
         if limits:
             calls.append({"method": "bdev_set_qos_limit", "params": {"name": bdev.name} | limits})
+        histogram = bdev.histogram
+        if histogram is not None and histogram.enabled:
+            counted = {"name": bdev.name, "enable": True} | ({"opc": histogram.io_type} if histogram.io_type else {})
+            calls.append({"method": "bdev_enable_histogram", "params": counted})
     calls.append({"method": "bdev_wait_for_examine"})
     return calls
 

@@ -6,7 +6,8 @@ or no JSON only closes that connection.  With ``poll_us`` it looks at its connec
 (``polls``); without, it serves whatever comes at once.
 
 Invariants: requests of a connection start in the order they arrived; at most 64 connections are open; while a
-peer does not read its answers, nothing more is read from it; only the owner of the process may connect.
+peer does not read its answers, nothing more is read from it and nothing more is begun, so that what waits for it is
+bounded; what fails at one connection ends no other; only the owner of the process may connect.
 Source: SPDK v26.05 lib/rpc/rpc.c, lib/jsonrpc/jsonrpc_server_tcp.c.
 """
 
@@ -17,6 +18,7 @@ import fcntl
 import logging
 import os
 import socket
+from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from controlplane.domain.errors import Conflict, UsageError
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS: Final = 64
 MAX_PATH_BYTES: Final = 107
 """``sun_path`` less its terminator."""
+MAX_BEGUN: Final = 1024
+"""Requests of one connection that are under way; those that came after them wait."""
+_TOGETHER: Final = 16  # requests begun before their answers are looked at: an answer may be megabytes
 _BACKLOG: Final = 512
 
 
@@ -45,8 +50,10 @@ class Connection(asyncio.Protocol):
         self._reader = Reader()
         self._transport: asyncio.Transport | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closing = False
+        self._waiting: deque[tuple[object, Answers]] = deque()
         self._unread = False
+        self._planned = False
+        self._closing = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Accepted."""
@@ -59,9 +66,11 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the reason changes nothing
         """The peer is gone: what it asked for goes on, its answers are dropped (as in SPDK)."""
         self._transport = None
+        self._unread = False
         if self._polls is not None:
             self._polls.gone(self)
         self._listener.forget(self)
+        self._plan()
 
     def pause_writing(self) -> None:
         """The peer does not read: stop taking requests."""
@@ -72,6 +81,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """It reads again."""
         self._unread = False
+        self._plan()
         self._resume_reading()
 
     def _resume_reading(self) -> None:
@@ -94,7 +104,8 @@ class Connection(asyncio.Protocol):
         if read:
             self._resume_reading()
             self._read(read)
-        if ended or (self._closing and not self._tasks):
+        self._plan()
+        if ended or (self._closing and not self._tasks and not self._waiting):
             self._finish()
 
     def _read(self, data: bytes) -> None:
@@ -107,7 +118,9 @@ class Connection(asyncio.Protocol):
                 value, count = found
                 if count > wire.MAX_VALUES:
                     raise JsonSyntaxError("too many values")
-                self._start(value)
+                items, answers = unpack(value)
+                self._waiting += [(item, answers) for item in items]
+                self._plan()
         except JsonSyntaxError:
             # There is no place to go on from in a stream of JSON, so SPDK closes at once, without an answer.
             log.warning("closing a connection that sent no JSON")
@@ -129,15 +142,28 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._transport is not None:
             self._transport.pause_reading()
-        if not self._tasks:
+        if not self._tasks and not self._waiting:
             self.close()
 
-    def _start(self, value: object) -> None:
-        items, answers = unpack(value)
-        for item in items:
-            task = asyncio.get_running_loop().create_task(self._serve(item, answers))
+    def _plan(self) -> None:
+        if self._waiting and not self._planned:
+            self._planned = True
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        """Start a few of those that wait; the next few when these have had their turn."""
+        self._planned = False
+        for _ in range(_TOGETHER):
+            if not self._waiting or self._full() or len(self._tasks) >= MAX_BEGUN:
+                return
+            task = asyncio.get_running_loop().create_task(self._serve(*self._waiting.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._done)
+        self._plan()
+
+    def _full(self) -> bool:
+        """Whether enough answers wait for the peer, or for the next poll."""
+        return self._unread or (self._polls is not None and self._polls.unsent_bytes(self) >= wire.RECEIVE_LIMIT_BYTES)
 
     async def _serve(self, item: object, answers: Answers) -> None:
         await self._listener.resumed.wait()
@@ -151,7 +177,8 @@ class Connection(asyncio.Protocol):
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if self._closing and not self._tasks and self._polls is None:
+        self._plan()
+        if self._closing and not self._tasks and not self._waiting and self._polls is None:
             self.close()
 
     def close(self) -> None:
@@ -269,7 +296,12 @@ class Listener:
             except asyncio.CancelledError:
                 self._places.release()
                 raise
-            await loop.connect_accepted_socket(lambda: Connection(self), peer)
+            try:
+                await loop.connect_accepted_socket(lambda: Connection(self), peer)
+            except OSError as error:  # this one failed, the next may not
+                self._places.release()
+                peer.close()
+                log.warning("a connection could not be served: %s", error.strerror)
 
     def forget(self, connection: Connection) -> None:
         """A connection ended: its place is free."""

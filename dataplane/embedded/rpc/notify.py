@@ -40,7 +40,7 @@ class Notifications:
 
 @method("notify_get_types", RUNTIME, decode_error=(INVALID_PARAMS, "No parameters required"))
 async def notify_get_types(engine: Engine, p: Params) -> object:  # noqa: ARG001 - a fixed list
-    """Kinds of events; ``bdev_resize`` never happens here."""
+    """Kinds of events."""
     return ["bdev_register", "bdev_unregister", "bdev_resize"]
 
 

@@ -1,6 +1,6 @@
 """``bdev_raid_*``.
 
-Left out: superblocks and rebuilding; asking for either is answered with ENOTSUP.
+Left out: superblocks; asking for one is answered with ENOTSUP.
 Source: SPDK v26.05 module/bdev/raid/bdev_raid_rpc.c.
 """
 
@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from dataplane.embedded.bdev.base import NULL_UUID, BdevError
-from dataplane.embedded.bdev.raid import LEVELS, MAX_LEGS
+from dataplane.embedded.bdev.raid import LEVELS, MAX_LEGS, LegRefused
 from dataplane.embedded.rpc.registry import (
     DECODE_FAILED,
     INTERNAL_ERROR,
@@ -95,12 +95,14 @@ async def bdev_raid_delete(engine: Engine, p: Params) -> object:
     decode_error=(INTERNAL_ERROR, DECODE_FAILED),
 )
 async def bdev_raid_add_base_bdev(engine: Engine, p: Params) -> object:
-    """Fill an empty place of a set that is not online yet."""
+    """Fill an empty place of a set; answered when the leg is part of it, or its rebuild has begun."""
     raid = engine.raids.find(p["raid_bdev"])
     if raid is None:
         raise RpcFault(-errno.ENODEV, f"raid bdev {p['raid_bdev']} is not found in config")
     try:
-        engine.raids.add_base(raid, p["base_bdev"])
+        await engine.raids.add_base(raid, p["base_bdev"])
+    except LegRefused as error:
+        raise RpcFault(-error.errno, f"Failed to add base bdev to RAID bdev: {error}") from error
     except BdevError as error:
         what = f"Failed to add base bdev {p['base_bdev']} to RAID bdev {p['raid_bdev']}"
         raise RpcFault(-error.errno, f"{what}: {error}") from error
@@ -125,7 +127,7 @@ async def bdev_raid_remove_base_bdev(engine: Engine, p: Params) -> object:
     decode_error=_DECODE,
 )
 async def bdev_raid_set_options(engine: Engine, p: Params) -> object:
-    """Kept for rebuilding, which this engine does not do yet."""
+    """For rebuilds that begin from now on."""
     window_kb = p.get("process_window_size_kb", engine.raids.process_window_size_kb)
     if window_kb == 0:
         raise BdevError(errno.EINVAL, os.strerror(errno.EINVAL))

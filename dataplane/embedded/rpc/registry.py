@@ -176,7 +176,7 @@ def decode_some(given: Params, params: tuple[Param, ...], failed: RpcFault) -> P
 
 
 def _decode_object(raw: object, params: tuple[Param, ...], *, relaxed: bool) -> dict[str, object]:
-    """Decode an object against its declaration; an object without declared fields accepts nothing."""
+    """Decode an object against its declaration, in its own order; without declared fields nothing is accepted."""
     if not isinstance(raw, dict):
         raise _DecodeError
     known = {param.name: param for param in params}
@@ -187,7 +187,7 @@ def _decode_object(raw: object, params: tuple[Param, ...], *, relaxed: bool) -> 
         raise _DecodeError
     if any(param.required and param.name not in raw for param in params):
         raise _DecodeError
-    return {name: _decode(raw[name], param) for name, param in known.items() if name in raw}
+    return {name: _decode(value, known[name]) for name, value in raw.items() if name in known}
 
 
 def _decode(raw: object, param: Param) -> object:

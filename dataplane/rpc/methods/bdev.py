@@ -166,6 +166,16 @@ def aio_delete(name: str) -> Call[None]:
     return Call("bdev_aio_delete", {"name": name}, parse=reply.done)
 
 
+def aio_rescan(name: str) -> Call[None]:
+    """Take the size that the file has now: it may only have grown.  An empty file takes the device away."""
+    return Call("bdev_aio_rescan", {"name": name}, parse=reply.done)
+
+
+def null_resize(name: str, size_bytes: int) -> Call[None]:
+    """Make it larger: whole MiB."""
+    return Call("bdev_null_resize", {"name": name, "new_size": units.mib("size_bytes", size_bytes)}, parse=reply.done)
+
+
 def set_qos_limit(
     name: str,
     *,

@@ -61,6 +61,23 @@ def remove_base_bdev(base_bdev: str) -> Call[None]:
     return Call("bdev_raid_remove_base_bdev", {"name": base_bdev}, parse=reply.done)
 
 
+def set_options(
+    *, process_window_size_bytes: int | None = None, process_max_bandwidth_bytes_per_s: int | None = None
+) -> Call[None]:
+    """How rebuilds that begin from now on copy: in windows of whole KiB, during which hosts wait for that range,
+    and at most so many bytes (whole MiB) each second; 0 is no limit."""
+    return Call(
+        "bdev_raid_set_options",
+        {
+            "process_window_size_kb": units.kib("process_window_size_bytes", process_window_size_bytes),
+            "process_max_bandwidth_mb_sec": units.mib(
+                "process_max_bandwidth_bytes_per_s", process_max_bandwidth_bytes_per_s
+            ),
+        },
+        parse=reply.done,
+    )
+
+
 def _raid(entry: Fields) -> RaidInfo:
     process = entry.inner("process")
     return RaidInfo(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from small_lab import HOSTS, MIB, SmallLab, host_id, small_lab
@@ -16,11 +18,13 @@ from controlplane.domain.image import AnaState, NodeImage
 from controlplane.domain.state import State
 from controlplane.planner.plan import Consent
 from controlplane.reconcile.apply import Progress
+from controlplane.reconcile.reconciler import Reconciler
 from dataplane.embedded.initiator.connection import TransportLost
 from dataplane.embedded.initiator.host import Host, HostOptions
 from dataplane.launch import EngineKind
 from dataplane.nvme.dhchap import Secret
 from dataplane.nvme.status import NvmeError
+from dataplane.rpc.call import Call
 from dataplane.rpc.methods import nvmf
 from dataplane.rpc.session import Session
 
@@ -208,6 +212,47 @@ def test_an_engine_that_dies_in_the_middle_is_told_and_mended(lab: SmallLab) -> 
         lab.restart("b")
         assert reconciler.apply().changed
         assert not reconciler.apply().changed
+
+
+class Counting(Session):
+    """A session that counts what it sends; as a reconciler makes one for each node."""
+
+    requests: ClassVar[list[str]] = []
+    pipelines: ClassVar[list[int]] = []
+
+    def pipeline(
+        self, calls: Sequence[Call[Any]], deadline_s: float | None = None, *, if_generation: int | None = None
+    ) -> list[Any]:
+        self.requests.extend(call.method for call in calls)
+        self.pipelines.append(len(calls))
+        return super().pipeline(calls, deadline_s, if_generation=if_generation)
+
+
+def test_many_volumes_take_no_more_rounds_than_a_few(kind: EngineKind, tmp_path: Path) -> None:
+    rounds: dict[int, tuple[int, int, int, int]] = {}
+    for count in (4, 12):
+        volumes = [
+            Volume(name=f"v{i}", size_bytes=MIB, pool="fast" if i % 2 else "safe", home="ab"[i // 2 % 2], hosts=("h1",))  # type: ignore[arg-type]
+            for i in range(count)
+        ]
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        with (
+            small_lab(kind, folder, *volumes) as lab,
+            Reconciler.in_folder(lab.array, folder / "state", Counting) as reconciler,
+        ):
+            Counting.pipelines.clear()
+            generation = reconciler.apply().state.generation
+            first = len(Counting.pipelines)
+            Counting.pipelines.clear()
+            Counting.requests.clear()
+            assert not reconciler.apply().changed
+        # A look at a node: what is there, the details, the labels; one detail is asked for each volume.
+        once = len(Counting.requests) - Counting.requests.count("bdev_get_bdevs")
+        rounds[count] = generation, first, len(Counting.pipelines), once
+        assert Counting.requests.count("bdev_get_bdevs") == 2 * (len(lab.array.drives) * 4 + count)
+    assert rounds[4] == rounds[12]
+    assert rounds[4][2] == 2 * 3
 
 
 @pytest.mark.parametrize("offset", [0, 65600])

@@ -39,6 +39,14 @@ class SlowBdev(Bdev):
         self.store[lba * 512 : lba * 512 + len(data)] = data
 
 
+class HastyBdev(SlowBdev):
+    """Says that it need not wait, and waits."""
+
+    @property
+    def prompt(self) -> bool:
+        return True
+
+
 class Bench:
     """An engine with a subsystem on loopback; ``rpc`` calls a method."""
 
@@ -106,6 +114,7 @@ class Lab:
 
     nqn, hostnqn = NQN, HOST
     slow_bdev = SlowBdev
+    hasty_bdev = HastyBdev
     wire = Wire
     ended = Ended
 

@@ -116,7 +116,7 @@ def test_identify(lab: Any) -> None:
         controller = identify.IdentifyController.parse(await host.admin.ok(commands.identify(Cns.CONTROLLER)))
         assert (controller.sn, controller.cntlid, controller.nn, controller.mdts) == ("S1", 1, 8, 5)
         assert controller.cmic & identify.CMIC_ANA
-        assert not controller.oncs & identify.ONCS_RESERVATIONS
+        assert controller.oncs & identify.ONCS_RESERVATIONS
         assert controller.oncs & identify.ONCS_WRITE_ZEROES
         assert controller.fuses == identify.FUSES_COMPARE_AND_WRITE
         assert (controller.ioccsz, controller.subnqn, controller.anagrpmax) == (260, lab.nqn, 8)
@@ -188,9 +188,9 @@ def test_log_pages(lab: Any) -> None:
         part = await admin.ok(commands.get_log_page(LogId.ANA, 36, offset=16))
         assert part == whole[16:52]
         effects = logs.parse_effects_log(await admin.ok(commands.get_log_page(LogId.COMMAND_EFFECTS, 4096)))
-        assert set(effects[1]) == {0x00, 0x01, 0x02, 0x05, 0x08, 0x09, 0x19}
+        assert set(effects[1]) == {0x00, 0x01, 0x02, 0x05, 0x08, 0x09, 0x0D, 0x0E, 0x11, 0x15, 0x19}
         supported = await admin.ok(commands.get_log_page(LogId.SUPPORTED, 1024))
-        assert [page for page in range(256) if supported[4 * page]] == [0, 1, 2, 3, 4, 5, 0x0C, 0x12, 0x13]
+        assert [page for page in range(256) if supported[4 * page]] == [0, 1, 2, 3, 4, 5, 0x0C, 0x12, 0x13, 0x80]
         for page in (LogId.ERROR, LogId.SMART, LogId.FIRMWARE_SLOT, LogId.FEATURE_EFFECTS, LogId.MI_EFFECTS):
             assert len(await admin.ok(commands.get_log_page(page, 512))) == 512
         for command, status in (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from dataplane.nvme import commands, identify, logs
 from dataplane.nvme.commands import Cns, Feature, LogId
 from dataplane.nvme.logs import AnaState, AsyncEvent, EventType, Notice
@@ -99,9 +101,10 @@ def test_a_namespace_is_seen_by_the_hosts_it_was_given_to(lab: Any) -> None:
     lab.run(scenario)
 
 
-def test_a_change_waits_for_io_in_flight_and_new_io_waits_for_the_change(lab: Any) -> None:
+@pytest.mark.parametrize("kind", ["slow_bdev", "hasty_bdev"])
+def test_a_change_waits_for_io_in_flight_and_new_io_waits_for_the_change(lab: Any, kind: str) -> None:
     async def scenario(bench: Any) -> None:
-        slow = lab.slow_bdev("slow")
+        slow = getattr(lab, kind)("slow")
         bench.engine.bdevs.add(slow)
         await bench.rpc("nvmf_subsystem_add_ns", nqn=lab.nqn, namespace={"bdev_name": "slow", "nsid": 3})
         host = await bench.host()
@@ -120,9 +123,10 @@ def test_a_change_waits_for_io_in_flight_and_new_io_waits_for_the_change(lab: An
     lab.run(scenario)
 
 
-def test_io_that_waits_for_a_change_goes_with_its_connection(lab: Any) -> None:
+@pytest.mark.parametrize("kind", ["slow_bdev", "hasty_bdev"])
+def test_io_that_waits_for_a_change_goes_with_its_connection(lab: Any, kind: str) -> None:
     async def scenario(bench: Any) -> None:
-        slow = lab.slow_bdev("slow")
+        slow = getattr(lab, kind)("slow")
         bench.engine.bdevs.add(slow)
         await bench.rpc("nvmf_subsystem_add_ns", nqn=lab.nqn, namespace={"bdev_name": "slow", "nsid": 3})
         host = await bench.host()

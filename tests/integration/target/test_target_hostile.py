@@ -12,6 +12,7 @@ import pytest
 from dataplane.nvme import commands, pdu
 from dataplane.nvme.pdu import FatalError, H2CData, PduType
 
+KINDS = ["slow_bdev", "hasty_bdev"]
 IC = pdu.IcReq().pack()
 READ = commands.read(1, 0, 8, 512).with_cid(1)
 
@@ -95,9 +96,10 @@ def test_a_header_digest_that_is_wrong_ends_the_connection(lab: Any) -> None:
     lab.run(scenario)
 
 
-def test_more_commands_than_the_queue_holds_end_the_connection(lab: Any) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_commands_than_the_queue_holds_end_the_connection(lab: Any, kind: str) -> None:
     async def scenario(bench: Any) -> None:
-        slow = lab.slow_bdev("slow")
+        slow = getattr(lab, kind)("slow")
         bench.engine.bdevs.add(slow)
         await bench.rpc("nvmf_subsystem_add_ns", nqn=lab.nqn, namespace={"bdev_name": "slow", "nsid": 3})
         host = await bench.host(entries=8)
@@ -105,6 +107,16 @@ def test_more_commands_than_the_queue_holds_end_the_connection(lab: Any) -> None
             host.io.submit(commands.read(3, 0, 1, 512))
         await host.io.ended()
         slow.go.set()
+
+    lab.run(scenario)
+
+
+def test_more_commands_than_the_queue_holds_end_the_connection_however_fast_they_are_answered(lab: Any) -> None:
+    async def scenario(bench: Any) -> None:
+        host = await bench.host(entries=8)
+        host.io.write(*(capsule(READ.with_cid(cid)) for cid in range(64)))
+        await host.io.ended()
+        assert bench.engine.nvmf.budget.left == bench.engine.nvmf.budget.total
 
     lab.run(scenario)
 

@@ -11,6 +11,7 @@ from dataplane.nvme import commands, pdu
 from dataplane.nvme.commands import Command, IoOp
 from dataplane.nvme.status import Status
 
+KINDS = ["slow_bdev", "hasty_bdev"]
 ALL_DIGESTS = [pdu.Digests(header, data) for header in (False, True) for data in (False, True)]
 
 
@@ -99,7 +100,7 @@ def test_zeroes_and_deallocation(lab: Any) -> None:
         (commands.write_zeroes(1, 0, 1, deallocate=True), b"", Status.INVALID_FIELD),
         (*commands.deallocate(1, [(4000, 97)]), Status.INTERNAL_ERROR),
         (Command(IoOp.VERIFY, nsid=1), b"", Status.INVALID_OPCODE),
-        (Command(IoOp.RESERVATION_REPORT, nsid=1), b"", Status.INVALID_OPCODE),
+        (Command(IoOp.RESERVATION_REPORT, nsid=1), b"", Status.INVALID_FIELD),
         (commands.read(1, 0, 1, 512)._replace(flags=0x43), b"", Status.INVALID_FIELD),
     ],
 )
@@ -131,9 +132,10 @@ def test_data_that_does_not_match_its_digest_fails_its_command_alone(lab: Any) -
     lab.run(scenario)
 
 
-def test_a_command_identifier_in_use_is_refused(lab: Any) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_command_identifier_in_use_is_refused(lab: Any, kind: str) -> None:
     async def scenario(bench: Any) -> None:
-        slow = lab.slow_bdev("slow")
+        slow = getattr(lab, kind)("slow")
         bench.engine.bdevs.add(slow)
         await bench.rpc("nvmf_subsystem_add_ns", nqn=lab.nqn, namespace={"bdev_name": "slow", "nsid": 3})
         host = await bench.host()
@@ -146,8 +148,9 @@ def test_a_command_identifier_in_use_is_refused(lab: Any) -> None:
     lab.run(scenario)
 
 
-def test_a_defect_of_a_device_is_an_internal_error(lab: Any) -> None:
-    class Broken(lab.slow_bdev):  # type: ignore[misc, name-defined]
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_defect_of_a_device_is_an_internal_error(lab: Any, kind: str) -> None:
+    class Broken(getattr(lab, kind)):  # type: ignore[misc]
         async def do_read(self, lba: int, blocks: int) -> bytes:
             raise RuntimeError(f"a defect at {lba}, {blocks}")
 

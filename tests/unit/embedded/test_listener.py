@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from controlplane.domain.errors import Conflict, UsageError
+from dataplane.embedded.rpc import dispatch
 from dataplane.embedded.rpc.listener import MAX_CONNECTIONS, Listener
 
 
@@ -223,3 +224,48 @@ def test_a_path_that_cannot_be_used(make_engine: Callable[[], Any], tmp_path: Pa
     with pytest.raises(UsageError) as caught:
         Listener(engine, str(tmp_path / name)).bind()
     assert caught.value.code == "ENG-002"
+
+
+def test_who_does_not_read_makes_no_more_answers(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    """Hundreds of requests in one piece, an answer of a megabyte each: what waits unread stays bounded."""
+
+    async def run() -> tuple[int, int]:
+        path = tmp_path / "s"
+        async with listening(make_engine, path) as (engine, listener):
+            await dispatch.call(engine, "bdev_null_create", {"name": "n", "num_blocks": 8, "block_size": 512})
+            engine.bdevs.get("n").aliases += ["x" * 1000 + str(at) for at in range(1000)]
+            reader, writer = await asyncio.open_unix_connection(str(path), limit=1 << 22)
+            writer.transport.pause_reading()
+            writer.write(b'{"id":1,"method":"bdev_get_bdevs","params":{"name":"n"}}' * 200)
+            while not listener.connections or not next(iter(listener.connections))._unread:
+                await asyncio.sleep(0)
+            connection = next(iter(listener.connections))
+            while connection._tasks:
+                await asyncio.sleep(0)
+            held = len(connection._waiting)
+            writer.transport.resume_reading()
+            answers = 0
+            while answers < 200:
+                answers += (await reader.read(1 << 20)).count(b"\n")
+            writer.close()
+            return held, answers
+
+    held, answers = asyncio.run(run())
+    assert held > 150
+    assert answers == 200
+
+
+def test_what_was_asked_goes_on_when_the_peer_is_gone(make_engine: Callable[[], Any], tmp_path: Path) -> None:
+    async def run() -> None:
+        path = tmp_path / "s"
+        async with listening(make_engine, path) as (engine, _):
+            _, writer = await asyncio.open_unix_connection(str(path))
+            for at in range(40):
+                text = '{"id":1,"method":"bdev_null_create","params":{"name":"n%d","num_blocks":8,"block_size":512}}'
+                writer.write((text % at).encode())
+            await writer.drain()
+            writer.close()
+            while len(list(engine.bdevs)) < 40:
+                await asyncio.sleep(0)
+
+    asyncio.run(run())

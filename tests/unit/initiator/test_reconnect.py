@@ -42,9 +42,13 @@ def test_a_loss_is_followed_by_an_attempt_at_once_then_by_delays() -> None:
     assert link == Link(Phase.ENABLED)
 
 
-def test_without_a_delay_one_attempt_is_made_and_then_only_on_request() -> None:
+def test_without_a_delay_a_controller_has_failed_between_two_attempts() -> None:
     link, actions = run(NEVER, (Event.LOST, 0), (Event.CONNECT_FAILED, 1), (Event.LOST, 2))
-    assert (link.phase, actions) == (Phase.FAILED, [Action.CONNECT, Action.NOTHING, Action.NOTHING])
+    assert (link.phase, actions) == (Phase.FAILED, [Action.CONNECT, Action.WAIT, Action.NOTHING])
+    assert not link.may_recover(NEVER)
+    assert NEVER.pause_s > 0
+    trying, action = step(link, Event.DELAY_OVER, 3, NEVER)
+    assert (trying.phase, action, trying.may_recover(NEVER)) == (Phase.RESETTING, Action.CONNECT, False)
     link, action = step(link, Event.RESET, 3, NEVER)
     assert (link.phase, action) == (Phase.RESETTING, Action.CONNECT)
 
@@ -128,3 +132,17 @@ def test_a_single_address_waits_and_without_a_delay_nothing_rotates() -> None:
     assert rotate((A,), 1, PATIENT, lost=False)[1] is False
     order, now_too = rotate((A, B), 1, NEVER, lost=False)
     assert (order[0].traddr, now_too) == ("10.0.0.1", False)
+
+
+def test_a_disabled_controller_waits_to_be_enabled() -> None:
+    link, actions = run(PATIENT, (Event.LOST, 0), (Event.CONNECT_FAILED, 1), (Event.DISABLE, 2))
+    assert (link, actions[-1]) == (Link(Phase.DISABLED), Action.DISCONNECT)
+    assert not link.may_recover(PATIENT)
+    for event in (Event.LOST, Event.DELAY_OVER, Event.RESET, Event.DISABLE, Event.CONNECTED):
+        assert step(link, event, 3, PATIENT) == (link, Action.NOTHING)
+    assert step(link, Event.ENABLE, 7, PATIENT) == (Link(Phase.RESETTING, lost_at=7), Action.CONNECT)
+
+
+def test_only_a_disabled_controller_is_enabled() -> None:
+    for phase in set(Phase) - {Phase.DISABLED}:
+        assert step(Link(phase), Event.ENABLE, 0, PATIENT) == (Link(phase), Action.NOTHING)

@@ -10,7 +10,7 @@ import pytest
 from dataplane.nvme.status import Status
 from dataplane.rpc.call import Call
 from dataplane.rpc.errors import ReplyError, UnitsError
-from dataplane.rpc.methods import bdev, framework, keyring, nvme, nvmf, raid
+from dataplane.rpc.methods import bdev, faults, framework, histogram, keyring, nvme, nvmf, raid
 from dataplane.rpc.schema import RELEASES, Schema
 from dataplane.rpc.values import HostInfo, ListenAddress, NamespaceVisibility, NvmeCompletion, QosLimits
 
@@ -49,6 +49,21 @@ CALLS: list[Call[Any]] = [
     raid.get_bdevs(),
     raid.add_base_bdev("r", "a"),
     raid.remove_base_bdev("a"),
+    raid.set_options(process_window_size_bytes=MIB, process_max_bandwidth_bytes_per_s=8 * MIB),
+    bdev.aio_rescan("a"),
+    bdev.null_resize("n", 2 * MIB),
+    faults.error_create("a"),
+    faults.error_delete("EE_a"),
+    faults.inject_error("EE_a", io_type="read", error_type="nvme_failure", status=0x281, queue_depth=1),
+    faults.inject_error("EE_a", io_type="all", error_type="corrupt_data", corrupt_offset_bytes=3, corrupt_value=1),
+    faults.resume_pending("EE_a"),
+    faults.delay_create("slow", "a", avg_read_ns=1000, p99_read_ns=2000, uuid=UUID),
+    faults.delay_update("slow", "p99_write", 5000),
+    faults.delay_delete("slow"),
+    histogram.enable("a", io_type="read", granularity=5),
+    histogram.disable("a"),
+    histogram.get("a"),
+    histogram.count_below("a", [1000, 2000]),
     nvme.set_options(
         enable_flush=True,
         bdev_retry_count=-1,
@@ -108,6 +123,11 @@ def test_units_are_the_engines() -> None:
     assert raid.create("r", level="raid0", base_bdevs=["a"], strip_size_bytes=65536).params["strip_size_kb"] == 64
     assert bdev.set_qos_limit("r", w_bytes_per_s=3 * MIB).params == {"name": "r", "w_mbytes_per_sec": 3}
     assert bdev.null_create("n", block_size_bytes=4096, size_bytes=MIB).params["num_blocks"] == 256
+    assert bdev.null_resize("n", 2 * MIB).params["new_size"] == 2
+    window = raid.set_options(process_window_size_bytes=65536, process_max_bandwidth_bytes_per_s=8 * MIB)
+    assert window.params == {"process_window_size_kb": 64, "process_max_bandwidth_mb_sec": 8}
+    assert faults.delay_update("slow", "avg_read", 5000).params["latency_us"] == 5
+    assert histogram.count_below("a", [1000]).params["borders"] == [1]
     assert nvme.set_options(timeout_us=5, reconnect_delay_s=2).params == {"timeout_us": 5, "reconnect_delay_sec": 2}
 
 
