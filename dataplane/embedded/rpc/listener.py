@@ -104,6 +104,7 @@ class Connection(asyncio.Protocol):
         if read:
             self._resume_reading()
             self._read(read)
+        self._plan()
         if ended or (self._closing and not self._tasks and not self._waiting):
             self._finish()
 
@@ -118,7 +119,7 @@ class Connection(asyncio.Protocol):
                 if count > wire.MAX_VALUES:
                     raise JsonSyntaxError("too many values")
                 items, answers = unpack(value)
-                self._waiting.extend((item, answers) for item in items)
+                self._waiting += [(item, answers) for item in items]
                 self._plan()
         except JsonSyntaxError:
             # There is no place to go on from in a stream of JSON, so SPDK closes at once, without an answer.
@@ -153,12 +154,16 @@ class Connection(asyncio.Protocol):
         """Start a few of those that wait; the next few when these have had their turn."""
         self._planned = False
         for _ in range(_TOGETHER):
-            if not self._waiting or self._unread or len(self._tasks) >= MAX_BEGUN:
+            if not self._waiting or self._full() or len(self._tasks) >= MAX_BEGUN:
                 return
             task = asyncio.get_running_loop().create_task(self._serve(*self._waiting.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._done)
         self._plan()
+
+    def _full(self) -> bool:
+        """Whether enough answers wait for the peer, or for the next poll."""
+        return self._unread or (self._polls is not None and self._polls.unsent_bytes(self) >= wire.RECEIVE_LIMIT_BYTES)
 
     async def _serve(self, item: object, answers: Answers) -> None:
         await self._listener.resumed.wait()

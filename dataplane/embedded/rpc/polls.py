@@ -64,6 +64,11 @@ class Polls(Generic[Peer]):
         """An answer is ready."""
         self._held[peer].out += answer
 
+    def unsent_bytes(self, peer: Peer) -> int:
+        """How much of the answers waits for the next poll; 0 for a peer that is gone."""
+        held = self._held.get(peer)
+        return 0 if held is None else len(held.out)
+
     def gone(self, peer: Peer) -> None:
         """The connection is closed: what waited for it is dropped."""
         if self._held.pop(peer, None) is not None:

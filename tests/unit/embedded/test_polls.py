@@ -38,6 +38,7 @@ def test_an_answer_that_was_not_ready_leaves_at_the_first_poll_after_it_was() ->
     served.poll()
     assert [served.poll(), served.poll()] == [[idle("a")], [idle("a")]]
     served.answered("a", b"late")
+    assert served.unsent_bytes("a") == 4
     assert served.poll() == [Turn("a", b"late", b"", ended=False)]
 
 
@@ -86,4 +87,5 @@ def test_what_waits_for_a_connection_that_is_gone_is_dropped() -> None:
     served.gone("a")
     served.gone("c")
     served.gone("c")
+    assert served.unsent_bytes("a") == 0
     assert served.poll() == [idle("b")]
