@@ -121,6 +121,12 @@ class PduReader:
             self._view[:kept] = bytes(rest)
         self._start, self._end = 0, kept
 
+    def close(self) -> None:
+        """Nothing more comes: the buffer goes now, and not when the garbage collector finds the connection."""
+        self._view = memoryview(b"")
+        self._size = self._full_size = self._start = self._end = 0
+        self._shared = False
+
     def feed(self, data: Raw) -> Iterator[Pdu]:
         """Copy ``data`` in and yield the PDUs that are complete; exhaust it.  Raises as ``advance`` does."""
         source = memoryview(data)

@@ -302,6 +302,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is gone."""
+        self._reader.close()
         self._fail(f"connection to {self.endpoint} ended" + (f": {exc}" if exc else ""))
         if not self._closed.done():
             self._closed.set_result(None)

@@ -108,6 +108,7 @@ class TcpQueue(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone, for whatever reason."""
         self.gone = True
+        self.reader.close()
         self._deadlines.clear()
         if self.auth is not None:
             self.auth.close()
