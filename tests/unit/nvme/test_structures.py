@@ -140,7 +140,7 @@ def test_payloads_stay_what_they_were_when_more_arrives() -> None:
 
 def test_a_closed_reader_holds_no_buffer_and_leaves_payloads_alone() -> None:
     reader = PduReader(pdu.HOST_RECEIVES, 4096, buffer_size=8192)
-    (arrived,) = reader.feed(b"".join(pdu.c2h_data(pdu.C2HData(1, 0, b"x" * 512), pdu.NO_DIGESTS)))
+    (arrived,) = reader.feed(b"".join(pdu.c2h_data(pdu.C2HData(1, 0, b"x" * 512, last=True, success=True))))
     reader.close()
     assert len(reader.get_buffer()) == 0
     assert isinstance(arrived, pdu.C2HData)
