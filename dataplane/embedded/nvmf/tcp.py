@@ -113,7 +113,7 @@ class TcpQueue(asyncio.BufferedProtocol):
             self.auth.close()
         self._let_go()
         for task in list(self._tasks.values()):
-            waits.abort(task)
+            waits.give_up(task)
         controller = self.controller
         if controller is not None:
             if controller.queues.get(self.qid) is self:
