@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import wire_host
+from wire_host import Host, play
 
+from dataplane.nvme import commands
+from dataplane.nvme.status import Status
 from dataplane.rpc.methods import framework, keyring, nvmf
 from dataplane.rpc.values import KeyInfo, ListenAddress
 
@@ -15,6 +19,7 @@ HOST = "nqn.2026-01.io.ws7000:host:a"
 OTHER_HOST = "nqn.2026-01.io.ws7000:host:b"
 UUID = "33333333-3333-4333-8333-333333333333"
 NGUID = "0123456789ABCDEF0123456789ABCDEF"
+BLOCK = 512
 
 
 def config_of(engine: Any, nqn: str = NQN) -> Any:
@@ -160,6 +165,26 @@ def test_counters_of_poll_groups(engine: Any) -> None:
     assert info.tick_rate_hz > 0
     assert len(info.poll_groups) == 1
     assert info.poll_groups[0].current_io_qpairs == 0
+
+
+def test_every_command_of_an_io_queue_is_counted(engine: Any) -> None:
+    engine.malloc("m0")
+    port = engine.serve(wire_host.NQN, "m0")
+
+    def counted() -> int:
+        return int(engine.run(nvmf.get_stats()).poll_groups[0].completed_nvme_io)
+
+    async def story(host: Host) -> None:
+        before = counted()
+        await host.io.ok(commands.read(1, 0, 1, BLOCK))
+        assert await host.io.status(commands.read(1, 1 << 40, 1, BLOCK)) == Status.LBA_OUT_OF_RANGE
+        first, second = commands.fused(commands.compare(1, 0, 1, BLOCK), commands.write(1, 0, 1, BLOCK))
+        cids = [host.io.submit(half, bytes(BLOCK)) for half in (first, second)]
+        assert [(await host.io.wait(cid))[0].code for cid in cids] == [0, 0]
+        await host.admin.ok(commands.keep_alive())
+        assert counted() == before + 4
+
+    play(port, story)
 
 
 def test_what_the_engine_is(engine: Any) -> None:

@@ -5,7 +5,7 @@ This module must never keep data.
 
 Invariants: a base that is laid over as a whole (``lay``) is claimed by its one layer; the layer goes before its base
 does, and gives the claim back.
-Source: SPDK v26.05 lib/bdev/part.c.
+Source: SPDK v26.05 lib/bdev/part.c, bdev.c (spdk_bdev_comparev_and_writev_blocks, spdk_bdev_copy_blocks).
 """
 
 from __future__ import annotations
@@ -50,17 +50,30 @@ class Layer(Bdev):
         """The base knows best how to make it durable."""
         await self.base.write(self.offset_blocks + lba, data, fua=True)
 
+    def _base_can(self, kind: str) -> bool:
+        """Where it cannot, reads and writes of this layer take its place, so that they fail or wait as others do."""
+        return self.base.supported_io_types().get(kind, False)
+
     async def do_compare(self, lba: int, expected: Buffer) -> None:
-        """By the base."""
-        await self.base.compare(self.offset_blocks + lba, expected)
+        """By a base that can."""
+        if self._base_can("compare"):
+            await self.base.compare(self.offset_blocks + lba, expected)
+        else:
+            await super().do_compare(lba, expected)
 
     async def do_compare_and_write(self, lba: int, expected: Buffer, data: Buffer, *, fua: bool) -> None:
-        """By the base, so that a drive that can do both at once does."""
-        await self.base.compare_and_write(self.offset_blocks + lba, expected, data, fua=fua)
+        """By a base that can do both at once."""
+        if self._base_can("compare_and_write"):
+            await self.base.compare_and_write(self.offset_blocks + lba, expected, data, fua=fua)
+        else:
+            await super().do_compare_and_write(lba, expected, data, fua=fua)
 
     async def do_copy(self, to_lba: int, from_lba: int, blocks: int, *, fua: bool) -> None:
-        """Inside the base."""
-        await self.base.copy(self.offset_blocks + to_lba, self.offset_blocks + from_lba, blocks, fua=fua)
+        """Inside a base that can."""
+        if self._base_can("copy"):
+            await self.base.copy(self.offset_blocks + to_lba, self.offset_blocks + from_lba, blocks, fua=fua)
+        else:
+            await super().do_copy(to_lba, from_lba, blocks, fua=fua)
 
     async def abort(self, task: asyncio.Task[Any]) -> bool:
         """By the base."""

@@ -81,8 +81,8 @@ class Budget:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self.give(size_bytes)
+            # Whoever comes after must not wait for the next one who gives back.
+            self.give(0 if turn.cancelled() else size_bytes)
             raise
 
     def give(self, size_bytes: int) -> None:

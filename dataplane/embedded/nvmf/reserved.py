@@ -116,27 +116,29 @@ class Reserved:
         who = Who(controller.hostid, controller.cntlid)
         async with self._changing:
             outcome = reservations.apply(self.state, who, command, data, can_persist=self.path is not None)
-            status = await self._keep(outcome, command)
+            await self._keep(outcome, command)
             self.state = outcome.state
             self._tell(controller, command.nsid, outcome)
             if outcome.aborted:
                 await self._wait(outcome.aborted)
-        if status:
-            raise NvmeError(status)
+        if outcome.status:
+            raise NvmeError(outcome.status)
         return b""
 
-    async def _keep(self, outcome: Outcome, command: Command) -> Status:
-        """Make the state durable if it is to be; the status that the command will have."""
+    async def _keep(self, outcome: Outcome, command: Command) -> None:
+        """Make the state durable if it is to be; raises NvmeError, and then nothing has changed.
+
+        A host that tries again must not find its work done that a restart would undo.
+        """
         concerned = outcome.state.persist or command.opcode == IoOp.RESERVATION_REGISTER
         if self.path is None or not outcome.store or not concerned:
-            return outcome.status
+            return
         text = ptpl.to_text(outcome.state, self.bdev_uuid)
         try:
             await asyncio.to_thread(ptpl.store, self.path, text)
         except OSError as problem:
             log.error("the reservation was not stored in %s: %s", self.path, problem)
-            return Status.INTERNAL_ERROR
-        return outcome.status
+            raise NvmeError(Status.INTERNAL_ERROR) from problem
 
     def _tell(self, controller: Controller, nsid: int, outcome: Outcome) -> None:
         for notice in outcome.notices:

@@ -114,7 +114,7 @@ class TcpQueue(asyncio.BufferedProtocol):
             self.auth.close()
         self._let_go()
         for task in list(self._tasks.values()):
-            waits.abort(task)
+            waits.give_up(task)
         controller = self.controller
         if controller is not None:
             if controller.queues.get(self.qid) is self:
@@ -394,7 +394,6 @@ class TcpQueue(asyncio.BufferedProtocol):
         taken = taken or await self._reserve(command)
         try:
             answer = await io.execute(self, controller, command, data)
-            self.target.completed_io += 1
             self._finish(command, 0, admin.Answer(0, 0, answer))
         finally:
             self._give_back(taken)
@@ -456,6 +455,7 @@ class TcpQueue(asyncio.BufferedProtocol):
 
     def _finish(self, command: Command, status: int, answer: admin.Answer) -> None:
         self._commands.pop(command.cid, None)
+        self.target.completed_io += self.qid > 0
         if command.flags & 3:
             self._miss_partner(self._fused.ended(command.cid))
         if status and self.controller is not None:

@@ -165,3 +165,32 @@ def test_what_waits_in_a_device_goes_with_its_connection(lab: Any) -> None:
         slow.go.set()
 
     lab.run(scenario)
+
+
+def test_what_comes_to_wait_after_its_connection_is_gone_goes_too(lab: Any) -> None:
+    class Losing(lab.slow_bdev):  # type: ignore[misc, name-defined]
+        """Begins a write, and then finds that nobody is there to take it: a drive that left in the middle."""
+
+        async def do_write(self, lba: int, data: Any) -> None:  # noqa: ARG002 - none of it is written
+            self.started.set()
+            await self.go.wait()
+            with abortable():
+                await asyncio.Event().wait()
+
+    async def scenario(bench: Any) -> None:
+        losing = Losing("losing")
+        bench.engine.bdevs.add(losing)
+        await bench.rpc("nvmf_subsystem_add_ns", nqn=lab.nqn, namespace={"bdev_name": "losing", "nsid": 3})
+        host = await bench.host()
+        host.io.submit(commands.write(3, 0, 1, 512).with_data(512, in_capsule=True), b"w" * 512)
+        await losing.started.wait()
+        (queue,) = [each for each in bench.engine.nvmf.queues if each.qid]
+        await host.io.close()
+        while not queue.gone:
+            await asyncio.sleep(0)
+        assert not queue.closed.done()
+        losing.go.set()
+        await asyncio.shield(queue.closed)
+        assert whole_budget(bench)
+
+    lab.run(scenario)

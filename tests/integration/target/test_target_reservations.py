@@ -100,7 +100,7 @@ def test_masked_commands_are_not_there(lab: Any) -> None:
     lab.run(scenario, transport={"masked_oncs": ["reservs"]})
 
 
-def test_a_file_that_cannot_be_written_fails_the_command(lab: Any, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_fails_the_command_and_changes_nothing(lab: Any, tmp_path: Path) -> None:
     path = tmp_path / "gone" / "reservation.json"
 
     async def scenario(bench: Any) -> None:
@@ -110,8 +110,11 @@ def test_a_file_that_cannot_be_written_fails_the_command(lab: Any, tmp_path: Pat
         io = (await bench.host()).io
         persist = reservations.register(3, 0, A, persist=PersistThroughPowerLoss.ON)
         assert await io.status(*persist) == Status.INTERNAL_ERROR
+        # Nothing changed: otherwise the second attempt would find its work done, and nothing stored.
+        assert not reservations.parse_report(await io.ok(reservations.report(3))).registrants
         path.parent.mkdir()
-        await io.ok(*reservations.acquire(3, A, WEAK))
+        await io.ok(*persist)
         assert [item.name for item in path.parent.iterdir()] == [path.name]
+        assert f'"rkey": {A}' in path.read_text()
 
     lab.run(scenario)

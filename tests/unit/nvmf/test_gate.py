@@ -47,6 +47,21 @@ def test_the_budget_is_given_in_turn_and_comes_back_whole() -> None:
     asyncio.run(scenario())
 
 
+def test_who_gives_up_stands_in_nobodys_way() -> None:
+    async def scenario() -> None:
+        budget = Budget(100)
+        assert budget.try_take(60)
+        large, small = asyncio.create_task(budget.take(50)), asyncio.create_task(budget.take(30))
+        await asyncio.sleep(0)
+        large.cancel()
+        await asyncio.wait({large})
+        assert budget.left == 10  # nobody gave anything back meanwhile
+        await small
+        assert budget.has(10)
+
+    asyncio.run(scenario())
+
+
 def test_more_than_there_is_passes_alone() -> None:
     async def scenario() -> None:
         budget = Budget(10)
