@@ -466,16 +466,16 @@ def test_a_node_sees_that_a_drive_of_the_shelf_grew(engine: Any, other: Any, tmp
 
 
 def test_what_limits_hold_back_ends_with_the_device(engine: Any) -> None:
-    engine.malloc("m0")
+    engine.malloc("m0", size_mib=32)
     port = engine.serve(NQN, "m0")
     engine.run(bdev.set_qos_limit("m0", w_bytes_per_s=MIB))
 
     async def story(space: HostNamespace) -> None:
-        writes = [asyncio.create_task(space.write(lba, bytes(128 * BLOCK))) for lba in range(0, 8192, 128)]
+        writes = [asyncio.create_task(space.write(lba, bytes(128 * BLOCK))) for lba in range(0, 65536, 128)]
         await writes[0]
         await asyncio.to_thread(engine.run, bdev.malloc_delete("m0"))
         ended = await asyncio.gather(*writes, return_exceptions=True)
-        assert any(isinstance(each, NvmeError) for each in ended), "4 MiB do not pass before that"
+        assert any(isinstance(each, NvmeError) for each in ended), "32 MiB do not pass before that"
 
     play(port, story)
     assert names(engine) == set()

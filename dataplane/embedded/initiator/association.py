@@ -14,6 +14,7 @@ Sources: NVMe base 2.0c sections 3.5 (initialization), 3.6 (shutdown), 3.9 (keep
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -35,6 +36,8 @@ from dataplane.nvme.identify import IdentifyController
 from dataplane.nvme.layout import Raw
 from dataplane.nvme.logs import AsyncEvent
 from dataplane.nvme.status import NvmeError, Status
+
+log = logging.getLogger(__name__)
 
 ADMIN_ENTRIES: Final = 32
 ADMIN_MAX_DATA: Final = 1 << 17
@@ -269,7 +272,10 @@ class Association:
             try:
                 reply = await self._admin.execute(commands.async_event_request())
                 reply.check()
-            except (NvmeError, TransportLost):
+            except TransportLost:
+                return
+            except NvmeError as error:
+                log.warning("%s tells of no events any more: %s", self.options.subnqn, error)
                 return
             event = AsyncEvent.parse(reply.completion.cdw0)
             if self.on_event is not None:

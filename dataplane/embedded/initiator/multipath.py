@@ -224,6 +224,7 @@ class HostNamespace:
 
         async def send(association: Association) -> Reply:
             nonlocal refused
+            refused = False  # an attempt that is lost may have written, whatever the one before it met
             first, second = await association.io_pair((pair[0], expected), (pair[1], data))
             refused = bool(first.completion.code)
             return first if refused else second
