@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.target import free_port, resident_bytes
+from bench.target import resident_bytes
 from controlplane.domain.desired import (
     Array,
     Drive,
@@ -32,7 +32,7 @@ from controlplane.domain.desired import (
 from controlplane.domain.units import MIB
 from controlplane.reconcile import shelf
 from controlplane.reconcile.reconciler import Reconciler
-from dataplane.launch import EngineKind, EngineProcess
+from dataplane.launch import EngineKind, EngineProcess, free_ports
 from dataplane.rpc.call import Call
 from dataplane.rpc.methods import framework
 from dataplane.rpc.session import Session
@@ -49,7 +49,7 @@ def bench_array(folder: Path, slices: int) -> Array:
     names = tuple(f"d{i:02}" for i in range(DRIVES))
 
     def node(name: str) -> Node:
-        port = Port(transport="tcp", address="127.0.0.1", service=free_port(), family="ipv4")
+        port = Port(transport="tcp", address="127.0.0.1", service=free_ports(1)[0], family="ipv4")
         return Node(name=name, rpc=str(folder / f"{name}.sock"), ports=(port,), cores=())  # type: ignore[arg-type]
 
     def drive(name: str) -> Drive:
@@ -70,7 +70,7 @@ def bench_array(folder: Path, slices: int) -> Array:
             Volume(name="small", size_bytes=MIB, pool="fast", hosts=("h1",)),
         ),
         hosts=(Host(name="h1", nqn=HOST_NQN),),
-        shelf=Shelf(address="127.0.0.1", service=free_port()),
+        shelf=Shelf(address="127.0.0.1", service=free_ports(1)[0]),
     )
 
 

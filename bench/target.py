@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from controlplane.domain.units import MIB
-from dataplane.launch import EngineKind, EngineProcess
+from dataplane.launch import EngineKind, EngineProcess, free_ports
 from dataplane.rpc.methods import bdev, nvmf
 from dataplane.rpc.session import Session
 from dataplane.rpc.values import ListenAddress
@@ -73,12 +72,6 @@ def resident_bytes(pid: int) -> int:
     return 0
 
 
-def free_port() -> int:
-    """A TCP port on loopback that nobody has."""
-    with socket.create_server((ADDRESS, 0)) as held:
-        return int(held.getsockname()[1])
-
-
 @contextmanager
 def exporting(kind: EngineKind, device: Device, folder: Path) -> Iterator[Target]:
     """An engine on the first core that exports ``device``."""
@@ -88,7 +81,7 @@ def exporting(kind: EngineKind, device: Device, folder: Path) -> Iterator[Target
         cores = sorted(os.sched_getaffinity(0))
         if kind == "embedded" and len(cores) > 1:
             os.sched_setaffinity(engine.process.pid, {cores[0]})  # SPDK pins itself, so both have a core each
-        port = free_port()
+        (port,) = free_ports(1)
         with Session(str(engine.socket)) as session:
             session.run(nvmf.create_transport("TCP"))
             if device == "malloc":

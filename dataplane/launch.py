@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket as sockets
 import subprocess
 import sys
 import time
@@ -50,6 +51,15 @@ READY_S = 60.0
 STOP_S = 10.0
 SPDK_MEMORY_MIB = 512
 _POLL_S = 0.05
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports of loopback that nobody listens on now, for the listeners of engines that are tried out."""
+    held = [sockets.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
 
 
 def find_spdk() -> Path | None:

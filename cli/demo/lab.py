@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,7 +18,7 @@ from controlplane.domain.desired import Array
 from controlplane.domain.errors import Refused
 from controlplane.reconcile import shelf
 from controlplane.spec.load import load
-from dataplane.launch import SPDK_MEMORY_MIB, EngineKind, EngineProcess
+from dataplane.launch import SPDK_MEMORY_MIB, EngineKind, EngineProcess, free_ports
 from dataplane.rpc.session import Session
 
 ARRAY_YAML = """\
@@ -60,15 +59,6 @@ volumes:
   - {{name: scratch, size: 1MiB, pool: fast, home: a, hosts: [gpu1, gpu2]}}
 ha: none
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports that nobody listens on now."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 class Lab(AbstractContextManager["Lab"]):

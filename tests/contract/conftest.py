@@ -8,7 +8,6 @@ it, in the order in which things stand on each other.
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Final
 import pytest
 from secret_lab import HOST, MINE, NQN, THEIRS, Keys
 
-from dataplane.launch import EngineKind, EngineProcess, command_line, find_spdk
+from dataplane.launch import EngineKind, EngineProcess, command_line, find_spdk, free_ports
 from dataplane.rpc.call import Call
 from dataplane.rpc.errors import RpcError
 from dataplane.rpc.methods import bdev, keyring, nvme, nvmf, raid
@@ -35,13 +34,6 @@ _LEAVES = {"Malloc disk": "bdev_malloc_delete", "Null disk": "bdev_null_delete",
 def raw(method: str, **params: Any) -> Call[Any]:
     """A call as it stands, its reply unread."""
     return Call(method, params, parse=lambda reply: reply)
-
-
-def find_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 class Engine:
@@ -112,7 +104,7 @@ class Engine:
 
     def listen(self, nqn: str, ana_state: str | None = "optimized", port: int | None = None) -> int:
         """A listener on loopback; its port."""
-        port = port or find_port()
+        port = port or free_ports(1)[0]
         self.run(nvmf.add_listener(nqn, ListenAddress.of("tcp", LOOPBACK, port), ana_state=ana_state))
         return port
 
@@ -224,7 +216,7 @@ def other(engines: Engines) -> Iterator[Engine]:
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Finds a port."""
-    return find_port
+    return lambda: free_ports(1)[0]
 
 
 @pytest.fixture

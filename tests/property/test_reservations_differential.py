@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from reserving import Party, find_port, host_uuid
+from reserving import Party, host_uuid
 
 from dataplane.embedded.nvmf import reservations as rules
 from dataplane.embedded.nvmf.reservations import State, Who
-from dataplane.launch import EngineKind, EngineProcess, find_spdk
+from dataplane.launch import EngineKind, EngineProcess, find_spdk, free_ports
 from dataplane.nvme import commands
 from dataplane.nvme import reservations as wire
 from dataplane.nvme.reservations import AcquireAction, RegisterAction, ReleaseAction, ReservationType
@@ -292,8 +292,8 @@ class Both(RuleBasedStateMachine):
 def test_both_engines_answer_the_same(tmp_path: Path) -> None:
     made: list[Served] = []
     try:
-        made.append(Served("embedded", tmp_path, 0, find_port()))
-        made.append(Served("spdk", tmp_path, 1, find_port()))
+        made.append(Served("embedded", tmp_path, 0, free_ports(1)[0]))
+        made.append(Served("spdk", tmp_path, 1, free_ports(1)[0]))
         Both.engines = (made[0], made[1])
         run_state_machine_as_test(
             Both,

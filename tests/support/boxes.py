@@ -13,6 +13,7 @@ from typing import Any
 from dataplane.embedded.engine import Engine
 from dataplane.embedded.rpc.dispatch import call
 from dataplane.embedded.rpc.registry import RUNTIME, RpcFault
+from dataplane.launch import free_ports
 
 DRIVE = "nqn.2025-01.io.ws7000:drive"
 VOLUME = "nqn.2025-01.io.ws7000:volume"
@@ -64,11 +65,7 @@ class Box:
 
 
 async def free_port() -> int:
-    probe = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-    port = int(probe.sockets[0].getsockname()[1])
-    probe.close()
-    await probe.wait_closed()
-    return port
+    return free_ports(1)[0]
 
 
 class Lab:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import uuid
 
 from dataplane.embedded.initiator.association import Association, AssociationOptions, open_association
@@ -28,13 +27,6 @@ REPORT_SIZE = 2048
 def host_uuid(name: str) -> uuid.UUID:
     """The host identifier of the host of that name."""
     return uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.example")
-
-
-def find_port() -> int:
-    """A TCP port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Party:

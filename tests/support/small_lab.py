@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import uuid as uuidlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from controlplane.domain.desired import (
 )
 from controlplane.reconcile import shelf
 from controlplane.reconcile.reconciler import Reconciler
-from dataplane.launch import EngineKind, EngineProcess
+from dataplane.launch import EngineKind, EngineProcess, free_ports
 from dataplane.rpc.session import Session
 
 MIB = 1 << 20
@@ -35,18 +34,9 @@ HOSTS = {
 }
 
 
-def ports(count: int) -> list[int]:
-    """Free TCP ports on loopback."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    numbers = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return numbers
-
-
 def array_in(folder: Path, *volumes: Volume) -> Array:
     """Six file drives of 16 MiB; pool ``fast`` of four, mirrored pool ``safe`` of two."""
-    numbers = ports(3)
+    numbers = free_ports(3)
     names = [f"d{i}" for i in range(6)]
 
     def node(name: str, number: int) -> Node:

@@ -23,6 +23,7 @@ from typing import Any, Self
 import pytest
 
 from cli.demo.linux_host import Connect, LinuxHost, Missing, Namespace, Pieces, Shape, find_pieces
+from dataplane.launch import free_ports
 
 NQN = "nqn.2024-01.com.example:ws7000:default"
 DISCOVERY_NQN = "nqn.2014-08.org.nvmexpress.discovery"
@@ -61,7 +62,7 @@ class EngineProcess:
 
     def __init__(self, name: str, command: list[str], folder: Path) -> None:
         self.name = name
-        self.port = free_port()
+        (self.port,) = free_ports(1)
         self._address = str(folder / f"{name}.sock")
         self._log = folder / f"{name}.log"
         self._command = [*command, "-r", self._address]
@@ -145,12 +146,6 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
 
 
 def export(node: EngineProcess, folder: Path) -> None:
