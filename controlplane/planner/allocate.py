@@ -4,33 +4,25 @@
 that speaks against it.  It must never move a volume that exists, never give out a slice twice, never guess
 the size of a drive that nobody has seen.
 
-Placement: the pieces of a volume go to the drives of its stripe in turn; the stripe is the drives with most
-free slices.  The legs of a mirrored piece lie on different drives, in different failure domains where the
-spec names them.
+Where a new volume lies is ``cut``'s business.
 """
 
 from __future__ import annotations
 
 import hashlib
-import uuid as uuidlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from controlplane.domain.desired import Array, Pool, Protection, Volume
+from controlplane.domain.desired import Array, Pool
 from controlplane.domain.errors import Refused, Ws7000Error
 from controlplane.domain.state import (
     MAX_SLICES_PER_DRIVE,
     DriveRecord,
-    SliceRef,
     State,
     SubsystemRecord,
-    VolumeRecord,
-    derived_uuid,
 )
 from controlplane.domain.units import MIB, show_size
-
-MAX_NAMESPACES = 1024
-"""NSIDs 1..1024 in a subsystem; SPDK also caps the ANA group ids with it."""
+from controlplane.planner.cut import Cutter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +62,10 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
     state = replace(state, array=array)
     state, found = _adopt(state, facts)
     problems += found
-    state = _subsystems(state)
-    free = state.free_slices()
+    state = _refresh(array, _subsystems(state))
+    cutter = Cutter(state)
     for volume in array.volumes:
         if volume.name in state.volumes:
-            state = _refresh(state, volume)
             continue
         pool = array.pool(volume.pool)
         # Every drive of the pool has to be seen: only then do all of them have slices of one size.
@@ -82,12 +73,10 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
             pending.append(volume.name)
             continue
         try:
-            state, note = _cut(state, volume, pool, free)
+            notes += cutter.cut(volume, pool)
         except Ws7000Error as problem:
             problems.append(problem)
-        else:
-            notes += note
-    return Allocation(state=state, pending=tuple(pending), notes=tuple(notes), problems=tuple(problems))
+    return Allocation(state=cutter.state(), pending=tuple(pending), notes=tuple(notes), problems=tuple(problems))
 
 
 def _has_drive(array: Array, name: str) -> bool:
@@ -176,8 +165,12 @@ def _changed_subsystems(array: Array, state: State) -> list[Ws7000Error]:
 def _lost_drives(array: Array, state: State) -> list[Ws7000Error]:
     """Drives that the spec no longer has, or has in another pool, while volumes still lie on them."""
     problems: list[Ws7000Error] = []
+    users_of: dict[str, list[str]] = {}
+    for volume in sorted(state.volumes):
+        for drive in state.volumes[volume].drives:
+            users_of.setdefault(drive, []).append(volume)
     for name in sorted(state.drives):
-        users = sorted(v.name for v in state.volumes.values() if name in v.drives)
+        users = users_of.get(name, [])
         if users and not _has_drive(array, name):
             problems.append(
                 Refused(
@@ -275,144 +268,11 @@ def _subsystems(state: State) -> State:
     return replace(state, subsystems=records)
 
 
-def _refresh(state: State, volume: Volume) -> State:
-    """Take over what may change of a volume that exists."""
-    record = state.volumes[volume.name]
-    changed = replace(record, hosts=volume.hosts, qos=volume.qos, read_only=volume.read_only)
-    return replace(state, volumes={**state.volumes, volume.name: changed})
-
-
-def _cut(state: State, volume: Volume, pool: Pool, free: dict[str, list[int]]) -> tuple[State, list[str]]:
-    """Cut a new volume from the ``free`` slices of its pool, and take them out of there."""
-    slice_bytes = state.drives[pool.drives[0]].slice_bytes
-    count = -(-volume.size_bytes // slice_bytes)
-    if volume.chunk_bytes > slice_bytes or slice_bytes % volume.chunk_bytes:
-        raise Refused(
-            "PLAN-005",
-            f"volume {volume.name}: chunks of {show_size(volume.chunk_bytes)} do not divide slices of "
-            f"{show_size(slice_bytes)}",
-            remedy="choose a chunk that divides the slice size",
-        )
-    left = {name: list(indexes) for name, indexes in free.items() if name in pool.drives}
-    rows = _place(state, volume, pool, count, left)
-    subsystem = state.subsystems[volume.subsystem]
-    nsid = _next_nsid(state, subsystem)
-    # The generation makes a volume that was deleted and created again a different one to its hosts.
-    identity = derived_uuid(state.uuid, f"volume/{volume.name}/{state.generation + 1}")
-    refs = frozenset(ref for row in rows for ref in row)
-    record = VolumeRecord(
-        name=volume.name,
-        uuid=identity,
-        nguid=uuidlib.UUID(derived_uuid(identity, "nguid")).hex,
-        nsid=nsid,
-        subsystem=volume.subsystem,
-        pool=pool.name,
-        home=volume.home or _lighter_home(state),
-        size_bytes=volume.size_bytes,
-        slice_bytes=slice_bytes,
-        chunk_bytes=volume.chunk_bytes,
-        protection=pool.protection,
-        rows=rows,
-        unscrubbed=frozenset(ref for ref in refs if ref.index not in state.drives[ref.drive].clean),
-        hosts=volume.hosts,
-        qos=volume.qos,
-        read_only=volume.read_only,
-    )
-    drives = {
-        name: replace(drive, clean=drive.clean - {ref.index for ref in refs if ref.drive == name})
-        for name, drive in state.drives.items()
-    }
-    free.update(left)
-    notes = []
-    if record.provisioned_bytes != volume.size_bytes:
-        notes.append(
-            f"volume {volume.name}: {show_size(volume.size_bytes)} asked, {show_size(record.provisioned_bytes)} "
-            f"given ({count} slices of {show_size(slice_bytes)})"
-        )
-    return replace(
-        state,
-        volumes={**state.volumes, volume.name: record},
-        subsystems={
-            **state.subsystems,
-            subsystem.name: replace(subsystem, next_nsid=nsid % MAX_NAMESPACES + 1),
-        },
-        drives=drives,
-    ), notes
-
-
-def _place(
-    state: State, volume: Volume, pool: Pool, count: int, free: dict[str, list[int]]
-) -> tuple[tuple[SliceRef, ...], ...]:
-    """The slices of a new volume, taken out of ``free``."""
-    legs = 2 if pool.protection is Protection.MIRROR else 1
-    available = sum(len(refs) for refs in free.values())
-    if count * legs > available:
-        raise _no_room(state, volume, pool, count * legs, available)
-    width = min(volume.stripe_width or len(pool.drives), len(pool.drives))
-    by_room = sorted(free, key=lambda name: (-len(free[name]), name))
-    stripe = sorted(by_room[: max(width * legs, legs)])
-    used = dict.fromkeys(pool.drives, 0)
-    domains = {drive.name: drive.failure_domain or drive.name for drive in state.array.drives}
-    rows = []
-    for _ in range(count):
-        row: list[SliceRef] = []
-        for _leg in range(legs):
-            taken = {domains[ref.drive] for ref in row}
-            name = _next_drive(stripe, by_room, free, used, taken, domains)
-            if name is None:
-                raise _no_room(state, volume, pool, count * legs, available)
-            used[name] += 1
-            row.append(SliceRef(name, free[name].pop(0)))
-        rows.append(tuple(row))
-    return tuple(rows)
-
-
-def _next_drive(
-    stripe: list[str],
-    pool: list[str],
-    free: Mapping[str, list[int]],
-    used: Mapping[str, int],
-    taken: set[str],
-    domains: Mapping[str, str],
-) -> str | None:
-    """The drive for the next slice: of the stripe if it has room, else of the pool; least used by this volume
-    first, so that the pieces alternate."""
-    for names in (stripe, pool):
-        able = [name for name in names if free[name] and domains[name] not in taken]
-        if able:
-            return min(able, key=lambda name: (used[name], -len(free[name]), name))
-    return None
-
-
-def _no_room(state: State, volume: Volume, pool: Pool, wanted: int, available: int) -> Ws7000Error:
-    slice_bytes = state.drives[pool.drives[0]].slice_bytes
-    legs = "two legs on different drives" if pool.protection is Protection.MIRROR else "one leg"
-    return Refused(
-        "PLAN-006",
-        f"volume {volume.name} does not fit in pool {pool.name}",
-        why=f"it takes {wanted} slices of {show_size(slice_bytes)} ({legs}), {available} are free",
-        remedy="add drives to the pool, remove a volume, or ask for less",
-        details={"slices_wanted": wanted, "slices_free": available},
-    )
-
-
-def _next_nsid(state: State, subsystem: SubsystemRecord) -> int:
-    taken = {v.nsid for v in state.volumes.values() if v.subsystem == subsystem.name}
-    for step in range(MAX_NAMESPACES):
-        nsid = (subsystem.next_nsid - 1 + step) % MAX_NAMESPACES + 1
-        if nsid not in taken:
-            return nsid
-    raise Refused(
-        "PLAN-007",
-        f"subsystem {subsystem.name} is full: {MAX_NAMESPACES} volumes",
-        remedy="put the volume into another subsystem",
-    )
-
-
-def _lighter_home(state: State) -> str:
-    """The node with fewer bytes at home; ``a`` when they are equal."""
-    load = {node.name: 0 for node in state.array.nodes}
-    for volume in state.volumes.values():
-        if volume.home in load:
-            load[volume.home] += volume.provisioned_bytes
-    return min(load, key=lambda name: (load[name], name))
+def _refresh(array: Array, state: State) -> State:
+    """Take over what may change of the volumes that exist."""
+    volumes = dict(state.volumes)
+    for volume in array.volumes:
+        record = volumes.get(volume.name)
+        if record is not None:
+            volumes[volume.name] = replace(record, hosts=volume.hosts, qos=volume.qos, read_only=volume.read_only)
+    return replace(state, volumes=volumes)

@@ -7,7 +7,7 @@ that still has unscrubbed slices gets its stack but no namespace: nobody may rea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from controlplane.domain.desired import (
@@ -33,7 +33,7 @@ from controlplane.domain.image import (
     volume_bdev,
 )
 from controlplane.domain.state import HOME_OF_GROUP, State, SubsystemRecord, VolumeRecord, derived_uuid
-from controlplane.planner.allocate import MAX_NAMESPACES
+from controlplane.planner.cut import MAX_NAMESPACES
 
 MODEL: Final = "WS7000"
 CNTLIDS: Final = {"a": (1, 32759), "b": (32760, 65519)}
@@ -61,11 +61,23 @@ def key_name(host: str) -> str:
     return f"host-{host}"
 
 
+def wanted_raids(state: State) -> dict[str, RaidImage]:
+    """The RAID sets of every volume, by name: the same on each node."""
+    return {raid.name: raid for volume in state.volumes.values() for raid in volume_stack(volume)}
+
+
+def wanted_images(state: State) -> dict[str, NodeImage]:
+    """What each node is to have, by its name; the sets are rendered once for all of them."""
+    raids = wanted_raids(state)
+    return {node.name: _wanted(state, node, raids) for node in state.array.nodes}
+
+
 def wanted_image(state: State, node: Node) -> NodeImage:
     """Everything ``node`` is to have for ``state``."""
-    raids: dict[str, RaidImage] = {}
-    for volume in state.volumes.values():
-        raids.update((raid.name, raid) for raid in volume_stack(volume))
+    return _wanted(state, node, wanted_raids(state))
+
+
+def _wanted(state: State, node: Node, raids: Mapping[str, RaidImage]) -> NodeImage:
     return NodeImage(
         node=node.name,
         drive_options=True,

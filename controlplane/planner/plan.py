@@ -18,7 +18,7 @@ from controlplane.planner import steps as s
 from controlplane.planner.allocate import Allocation, DriveFacts, allocate
 from controlplane.planner.diff import diff_node
 from controlplane.planner.diff_bdevs import Placed
-from controlplane.planner.image import key_name, wanted_image
+from controlplane.planner.image import key_name, wanted_images
 from controlplane.planner.labels import LabelFacts, label_steps
 from controlplane.planner.order import into_stages
 from controlplane.planner.steps import Phase, Plan, Risk
@@ -101,8 +101,9 @@ def _steps(
     after = allocation.state
     placed: list[Placed] = []
     final = _as_scrubbed(after)
-    for node in final.array.nodes:
-        placed += _with_secrets(final, diff_node(wanted_image(final, node), images[node.name]))
+    wanted = wanted_images(final)
+    for name, image in wanted.items():
+        placed += _with_secrets(final, diff_node(image, images[name]))
     placed += _drains(placed, images)
     placed = _mark_loss(before, after, placed)
     placed += _scrubs(after)
@@ -111,7 +112,7 @@ def _steps(
         *problems,
         *_self_willed(images),
         *_beyond_engine(after, images),
-        *_split_mirrors(final, images),
+        *_split_mirrors(wanted, images),
         *_stale_state(after, images),
         *_built_blind(placed, images, labels),
         *_wrong_serials(after, images),
@@ -178,20 +179,19 @@ def _built_blind(
     ]
 
 
-def _split_mirrors(state: State, images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
+def _split_mirrors(wanted: Mapping[str, NodeImage], images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
     """Mirrors of a wanted volume that no longer have both legs.
 
     Taking such a set down and building it again would bring the old leg back without a rebuild, and reads would
     show what it held when it dropped out; so nothing is planned until somebody has decided which leg is right."""
     problems: list[Ws7000Error] = []
-    for node in state.array.nodes:
-        wanted = wanted_image(state, node).raids
-        for name, raid in sorted(images[node.name].raids.items()):
-            if name in wanted and raid.level == "raid1" and (not raid.members or not all(raid.members)):
+    for node, image in wanted.items():
+        for name, raid in sorted(images[node].raids.items()):
+            if name in image.raids and raid.level == "raid1" and (not raid.members or not all(raid.members)):
                 problems.append(
                     Refused(
                         "PLAN-019",
-                        f"mirror {name} on node {node.name} has lost a leg",
+                        f"mirror {name} on node {node} has lost a leg",
                         why="the leg that dropped out lacks what was written since; without a rebuild it would be "
                         "served as good data",
                         remedy="do not restart this node's engine nor switch over; copy the volume's data to a new "

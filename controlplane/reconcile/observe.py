@@ -58,7 +58,8 @@ class _First:
     transports: tuple[v.TransportInfo, ...]
     subsystems: tuple[v.SubsystemInfo, ...]
     nvmf_config: tuple[v.ConfigEntry, ...]
-    bdev_config_options: dict[str, Any]
+    bdev_options: dict[str, Any]
+    limits: Mapping[str, v.QosLimits]
     controllers: tuple[v.NvmeControllerInfo, ...]
     raids: tuple[v.RaidInfo, ...]
     keys: tuple[v.KeyInfo, ...]
@@ -77,7 +78,7 @@ def _observe(session: Session, state: State, node: str) -> Observation:
     first = _first_round(session)
     ours = _our_subsystems(state, first.subsystems)
     drives = [c.name for c in first.controllers if _is_our_drive(state, c.name)]
-    details = _details(session, state, first, ours, drives)
+    details = _details(session, state, ours, drives)
     facts: dict[str, DriveFacts] = {}
     images: dict[str, DriveImage] = {}
     splits: dict[str, SplitImage] = {}
@@ -102,13 +103,13 @@ def _observe(session: Session, state: State, node: str) -> Observation:
     image = NodeImage(
         node=node,
         engine=first.version.text,
-        drive_options=_options_hold(first.bdev_config_options),
-        auto_examine=bool(first.bdev_config_options.get("bdev_set_options", {}).get("bdev_auto_examine", True)),
+        drive_options=_options_hold(first.bdev_options),
+        auto_examine=bool(first.bdev_options.get("bdev_set_options", {}).get("bdev_auto_examine", True)),
         transports=frozenset(t.trtype.lower() for t in first.transports),
         drives=images,
         splits=splits,
         raids=_raids(sets),
-        qos=_limits(sets, details),
+        qos=_limits(sets, first.limits),
         keys=frozenset(key.name for key in first.keys if key.name.startswith("host-") and not key.removed),
         subsystems=subsystems,
         unmanaged=tuple(sorted(foreign)),
@@ -135,7 +136,17 @@ def _first_round(session: Session) -> _First:
         for entry in replies[3]
         if entry.method in ("bdev_nvme_set_options", "bdev_set_options")
     }
-    return _First(replies[0], replies[1], replies[2], options, replies[4], replies[5], replies[6], replies[7])
+    return _First(
+        transports=replies[0],
+        subsystems=replies[1],
+        nvmf_config=replies[2],
+        bdev_options=options,
+        limits=bdev.limits_in_config(replies[3]),
+        controllers=replies[4],
+        raids=replies[5],
+        keys=replies[6],
+        version=replies[7],
+    )
 
 
 def _options_hold(options: Mapping[str, Any]) -> bool:
@@ -166,10 +177,8 @@ def _is_our_drive(state: State, name: str) -> bool:
     return name in state.drives or any(drive.name == name for drive in state.array.drives)
 
 
-def _details(
-    session: Session, state: State, first: _First, ours: list[v.SubsystemInfo], drives: list[str]
-) -> dict[str, Any]:
-    """Second round: one call each for drives, the slices that tell the cut, volumes and listeners."""
+def _details(session: Session, state: State, ours: list[v.SubsystemInfo], drives: list[str]) -> dict[str, Any]:
+    """Second round: one call each for drives, the slices that tell the cut, and listeners; none for a volume."""
     wanted: dict[str, Call[Any]] = {}
     for name in drives:
         wanted[drive_bdev(name)] = bdev.get_bdev(drive_bdev(name))
@@ -178,9 +187,6 @@ def _details(
         if record is not None:
             for index in (record.slice_count - 1, record.slice_count):
                 wanted[slice_bdev(name, index)] = bdev.get_bdev(slice_bdev(name, index))
-    for info in first.raids:
-        if info.name.startswith(VOLUME_PREFIX) and "." not in info.name and info.state == "online":
-            wanted[info.name] = bdev.get_bdev(info.name)
     for subsystem in ours:
         wanted[f"listeners/{subsystem.nqn}"] = nvmf.get_listeners(subsystem.nqn)
     replies = session.pipeline(list(wanted.values()), deadline_s=DEADLINE_S) if wanted else []
@@ -262,21 +268,18 @@ def _raids(sets: Mapping[str, v.RaidInfo]) -> dict[str, RaidImage]:
     }
 
 
-def _limits(sets: Mapping[str, v.RaidInfo], details: Mapping[str, Any]) -> dict[str, Qos]:
-    found: dict[str, Qos] = {}
-    for name in sets:
-        info = details.get(name)
-        if not isinstance(info, v.BdevInfo):
-            continue
-        qos = Qos(
-            rw_iops=info.qos.rw_ios_per_s or None,
-            rw_bytes_per_s=info.qos.rw_bytes_per_s or None,
-            read_bytes_per_s=info.qos.r_bytes_per_s or None,
-            write_bytes_per_s=info.qos.w_bytes_per_s or None,
+def _limits(sets: Mapping[str, v.RaidInfo], limits: Mapping[str, v.QosLimits]) -> dict[str, Qos]:
+    """Limits of the sets that namespaces export; the inner ones of a volume have none of their own."""
+    return {
+        name: Qos(
+            rw_iops=found.rw_ios_per_s or None,
+            rw_bytes_per_s=found.rw_bytes_per_s or None,
+            read_bytes_per_s=found.r_bytes_per_s or None,
+            write_bytes_per_s=found.w_bytes_per_s or None,
         )
-        if not qos.unlimited:
-            found[name] = qos
-    return found
+        for name, found in limits.items()
+        if name in sets and "." not in name and sets[name].state == "online"
+    }
 
 
 def _subsystem(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from controlplane.domain.units import MIB
@@ -12,7 +12,7 @@ from dataplane.rpc.errors import ReplyError
 from dataplane.rpc.jsontype import Json
 from dataplane.rpc.methods import nvme, units
 from dataplane.rpc.reply import Fields
-from dataplane.rpc.values import BdevInfo, BdevStat, IostatInfo, QosLimits
+from dataplane.rpc.values import BdevInfo, BdevStat, ConfigEntry, IostatInfo, QosLimits
 
 
 def set_options(
@@ -68,12 +68,7 @@ def _bdev(entry: Fields) -> BdevInfo:
         claimed=entry.flag("claimed"),
         claim_type=entry.text("claim_type", ""),
         numa_id=_node(entry.maybe_number("numa_id")),
-        qos=QosLimits(
-            rw_ios_per_s=limits.number("rw_ios_per_sec", 0),
-            rw_bytes_per_s=limits.number("rw_mbytes_per_sec", 0) * MIB,
-            r_bytes_per_s=limits.number("r_mbytes_per_sec", 0) * MIB,
-            w_bytes_per_s=limits.number("w_mbytes_per_sec", 0) * MIB,
-        ),
+        qos=_limits(limits),
         io_types=frozenset(name for name, can in io_types.raw.items() if can is True),
         split_base=split.text("base_bdev", ""),
         split_offset_blocks=split.number("offset_blocks", 0),
@@ -81,6 +76,29 @@ def _bdev(entry: Fields) -> BdevInfo:
         nvme=specific.each("nvme", nvme.namespace, []),
         driver_specific=specific.raw,
     )
+
+
+def _limits(entry: Fields) -> QosLimits:
+    return QosLimits(
+        rw_ios_per_s=entry.number("rw_ios_per_sec", 0),
+        rw_bytes_per_s=entry.number("rw_mbytes_per_sec", 0) * MIB,
+        r_bytes_per_s=entry.number("r_mbytes_per_sec", 0) * MIB,
+        w_bytes_per_s=entry.number("w_mbytes_per_sec", 0) * MIB,
+    )
+
+
+def limits_in_config(entries: Iterable[ConfigEntry]) -> dict[str, QosLimits]:
+    """Limits by device name, from ``framework.get_config("bdev")``: one answer for all devices.  A device without
+    limits is absent.  SPDK reads them from where ``bdev_get_bdevs`` does (lib/bdev/bdev.c,
+    ``spdk_bdev_get_qos_rate_limits``), and they are what is in force."""
+    found: dict[str, QosLimits] = {}
+    for entry in entries:
+        if entry.method == "bdev_set_qos_limit":
+            params = Fields(dict(entry.params), entry.method)
+            limits = _limits(params)
+            if limits != QosLimits():
+                found[params.text("name")] = limits
+    return found
 
 
 def _node(numa_id: int | None) -> int | None:
