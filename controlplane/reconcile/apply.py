@@ -8,10 +8,10 @@ out in one pipeline.  The first failure stops the plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain, groupby, zip_longest
 from typing import Any
 
 from controlplane.domain.errors import PartlyApplied, Ws7000Error
@@ -121,44 +121,52 @@ class Applier:
             self._raw(session, "flush", drives, [calls.flush(drive) for drive in drives])
 
     def _scrub(self, steps: list[s.Scrub], state: State, facts: Mapping[str, DriveFacts]) -> State:
-        """Zero the slices of some volumes, then record it: a volume is exported only after its record says so."""
-        for batch in _scrub_batches(steps):
-            session = self._sessions[batch[0].node]
-            wanted = [
-                (ref.drive, call)
-                for step in batch
-                for ref in sorted(step.slices)
-                for call in calls.write_zeroes(
-                    ref.drive, facts[ref.drive].block_bytes, ref.index * step.slice_bytes, step.slice_bytes
-                )
-            ]
-            drives = sorted({ref.drive for step in batch for ref in step.slices})
-            self._raw(session, "write zeroes", [d for d, _ in wanted], [c for _, c in wanted])
-            self._raw(session, "flush", drives, [calls.flush(drive) for drive in drives])
-            for step in batch:
+        """Zero the slices of some volumes, then record it: a volume is exported only after its record says so.
+
+        The nodes work at the same time, and what all of them have done is one record."""
+        for batches in zip_longest(*_scrub_batches(steps).values(), fillvalue=[]):
+            jobs = {batch[0].node: partial(self._scrub_batch, batch, facts) for batch in batches if batch}
+            together(self._sessions, jobs)
+            for step in chain.from_iterable(batches):
                 state = state.scrubbed(step.volume, step.slices)
             state = self._store.save(state)
         return state
+
+    def _scrub_batch(self, batch: list[s.Scrub], facts: Mapping[str, DriveFacts]) -> None:
+        session = self._sessions[batch[0].node]
+        wanted = [
+            (ref.drive, call)
+            for step in batch
+            for ref in sorted(step.slices)
+            for call in calls.write_zeroes(
+                ref.drive, facts[ref.drive].block_bytes, ref.index * step.slice_bytes, step.slice_bytes
+            )
+        ]
+        drives = sorted({ref.drive for step in batch for ref in step.slices})
+        self._raw(session, "write zeroes", [d for d, _ in wanted], [c for _, c in wanted])
+        self._raw(session, "flush", drives, [calls.flush(drive) for drive in drives])
 
     def _raw(self, session: Session, what: str, drives: list[str], batch: list[Any]) -> None:
         calls.check_completions(what, drives, session.pipeline(batch, deadline_s=SCRUB_DEADLINE_S))
 
 
-def _scrub_batches(steps: list[s.Scrub]) -> Iterator[list[s.Scrub]]:
-    """Volumes whose scrubs are done and recorded together: of one node, and not so many that a crash costs much.
+def _scrub_batches(steps: list[s.Scrub]) -> dict[str, list[list[s.Scrub]]]:
+    """By node: volumes whose scrubs are done and recorded together, not so many that a crash costs much.
 
     One record for each volume would write the whole state as often as there are volumes.
     """
-    for _node, mine in groupby(sorted(steps, key=lambda step: step.node), key=lambda step: step.node):
-        batch: list[s.Scrub] = []
-        size_bytes = 0
+    found: dict[str, list[list[s.Scrub]]] = {}
+    for node, mine in groupby(sorted(steps, key=lambda step: step.node), key=lambda step: step.node):
+        batches: list[list[s.Scrub]] = []
+        size_bytes = SCRUB_BATCH_BYTES
         for step in mine:
-            if batch and size_bytes >= SCRUB_BATCH_BYTES:
-                yield batch
-                batch, size_bytes = [], 0
-            batch.append(step)
+            if size_bytes >= SCRUB_BATCH_BYTES:
+                batches.append([])
+                size_bytes = 0
+            batches[-1].append(step)
             size_bytes += len(step.slices) * step.slice_bytes
-        yield batch
+        found[node] = batches
+    return found
 
 
 def _check_precondition(step: Step, state: State) -> None:

@@ -26,6 +26,8 @@ class FileStore:
     def __init__(self, folder: Path, nodes: Sequence[str] = ("a", "b")) -> None:
         self.folder = folder
         self._copies = [folder / f"node-{name}.json" for name in nodes]
+        self._last: tuple[bytes, State] | None = None
+        """What was read or written last, so that the same bytes are not decoded again."""
 
     def load(self) -> State | None:
         """The newest copy that verifies; raises STORE-001 when copies exist and none does."""
@@ -33,7 +35,7 @@ class FileStore:
         broken: list[str] = []
         for path in self._copies:
             try:
-                found.append(codec.decode(path.read_bytes()))
+                found.append(self._decoded(path.read_bytes()))
             except FileNotFoundError:
                 continue
             except codec.BadStateError as problem:
@@ -52,6 +54,11 @@ class FileStore:
                 "the broken one",
             )
         return None
+
+    def _decoded(self, raw: bytes) -> State:
+        if self._last is None or self._last[0] != raw:
+            self._last = raw, codec.decode(raw)
+        return self._last[1]
 
     def save(self, state: State) -> State:
         """Write every copy with the next generation."""

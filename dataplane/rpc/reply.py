@@ -31,6 +31,8 @@ class Fields:
 
     def _get(self, name: str, kind: type, default: object) -> Json:
         value = self.raw.get(name)
+        if type(value) is kind:  # nearly always; neither a bool for a number nor ``Repeated`` for an array
+            return value
         if isinstance(value, Repeated):
             value = value[-1]
         if value is None:

@@ -65,6 +65,7 @@ def _keep_repeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_keep_repeated)
+_ENCODER: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":"), ensure_ascii=True)
 
 
 def decode(text: bytes) -> Json:
@@ -82,7 +83,7 @@ def encode_request(number: int, method: str, params: dict[str, Any] | None) -> b
     kept = without_none(params)
     if kept:
         request["params"] = kept
-    return json.dumps(request, allow_nan=False, separators=(",", ":"), ensure_ascii=True).encode("ascii")
+    return _ENCODER.encode(request).encode("ascii")
 
 
 def count_values(value: Json) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dataplane.rpc.methods import bdev, raid
+from dataplane.rpc.methods import bdev, framework, raid
 from dataplane.rpc.values import QosLimits
 
 UUID = "22222222-2222-4222-8222-222222222222"
@@ -160,6 +160,21 @@ def test_limits_are_set_read_and_taken_away(engine: Any) -> None:
     assert engine.run(bdev.get_bdev("m0")).qos.rw_ios_per_s == 2000, "raised to a multiple of 1000"
     engine.run(bdev.set_qos_limit("m0", rw_ios_per_s=0, rw_bytes_per_s=0, r_bytes_per_s=0, w_bytes_per_s=0))
     assert engine.run(bdev.get_bdev("m0")).qos == QosLimits()
+
+
+def test_the_configuration_tells_the_limits_in_force_of_all_devices_at_once(engine: Any) -> None:
+    """What the device says and what the configuration says is the same, rounding included."""
+    for name in ("m0", "m1", "m2"):
+        engine.malloc(name)
+    for name in ("m0", "m1"):
+        engine.serve(f"nqn.2026-01.io.ws7000:contract:limited-{name}", name)
+    engine.run(bdev.set_qos_limit("m0", rw_ios_per_s=1500, rw_bytes_per_s=9 * MIB, r_bytes_per_s=8 * MIB))
+    engine.run(bdev.set_qos_limit("m1", w_bytes_per_s=MIB))
+    found = bdev.limits_in_config(engine.run(framework.get_config("bdev")))
+    assert found == {name: engine.run(bdev.get_bdev(name)).qos for name in ("m0", "m1")}
+    assert found["m0"].rw_ios_per_s == 2000
+    engine.run(bdev.set_qos_limit("m1", w_bytes_per_s=0))
+    assert set(bdev.limits_in_config(engine.run(framework.get_config("bdev")))) == {"m0"}
 
 
 def test_counters_of_the_named_devices(engine: Any) -> None:

@@ -121,7 +121,8 @@ def bdev_calls(engine: Engine) -> Calls:
         call = None if bdev in in_memory else bdev.config()
         if call is not None:
             calls.append(call)
-        limits = {kind: value for kind, value in bdev.qos_limits.items() if value}
+        # Asked for thousands of devices, of which few have limits.
+        limits = {kind: value for kind, value in bdev.qos_limits.items() if value} if bdev.limits else None
         if limits:
             calls.append({"method": "bdev_set_qos_limit", "params": {"name": bdev.name} | limits})
         histogram = bdev.histogram

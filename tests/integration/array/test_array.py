@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 import pytest
 from small_lab import HOSTS, MIB, SmallLab, host_id, small_lab
 
-from controlplane.domain.desired import Array, Volume, shelf_nqn
+from controlplane.domain.desired import Array, Qos, Volume, shelf_nqn
 from controlplane.domain.errors import PartlyApplied, Refused, Unreachable
 from controlplane.domain.image import AnaState, NodeImage
 from controlplane.domain.state import State
 from controlplane.planner.plan import Consent
+from controlplane.planner.steps import SetQos
 from controlplane.reconcile.apply import Progress
 from controlplane.reconcile.reconciler import Reconciler
 from dataplane.embedded.initiator.connection import TransportLost
@@ -25,8 +26,9 @@ from dataplane.launch import EngineKind
 from dataplane.nvme.dhchap import Secret
 from dataplane.nvme.status import NvmeError
 from dataplane.rpc.call import Call
-from dataplane.rpc.methods import nvmf
+from dataplane.rpc.methods import bdev, nvmf
 from dataplane.rpc.session import Session
+from dataplane.rpc.values import QosLimits
 
 STEP = 64 * 1024
 
@@ -247,12 +249,35 @@ def test_many_volumes_take_no_more_rounds_than_a_few(kind: EngineKind, tmp_path:
             Counting.pipelines.clear()
             Counting.requests.clear()
             assert not reconciler.apply().changed
-        # A look at a node: what is there, the details, the labels; one detail is asked for each volume.
-        once = len(Counting.requests) - Counting.requests.count("bdev_get_bdevs")
-        rounds[count] = generation, first, len(Counting.pipelines), once
-        assert Counting.requests.count("bdev_get_bdevs") == 2 * (len(lab.array.drives) * 4 + count)
+        # A look at a node: what is there, the details, the labels; nothing is asked about a single volume.
+        rounds[count] = generation, first, len(Counting.pipelines), len(Counting.requests)
+        assert Counting.requests.count("bdev_get_bdevs") == 2 * len(lab.array.drives) * 4
     assert rounds[4] == rounds[12]
     assert rounds[4][2] == 2 * 3
+
+
+def test_limits_that_somebody_else_changed_are_set_right(lab: SmallLab) -> None:
+    qos = Qos(rw_iops=5000, read_bytes_per_s=8 * MIB)
+    volumes = tuple(replace(x, qos=qos) if x.name == "safe" else x for x in lab.array.volumes)
+    array = replace(lab.array, volumes=volumes)
+    with lab.reconciler(array) as reconciler, Session(str(lab.engines["b"].socket)) as session:
+        reconciler.apply()
+        for other in (
+            bdev.set_qos_limit("vol-safe", rw_ios_per_s=9000),
+            bdev.set_qos_limit("vol-safe", rw_ios_per_s=0, r_bytes_per_s=0),
+            bdev.set_qos_limit("vol-wide", w_bytes_per_s=4 * MIB),
+        ):
+            session.run(other)
+            seen = reconciler.look().seen
+            assert isinstance(a := seen["a"], NodeImage)
+            assert isinstance(b := seen["b"], NodeImage)
+            assert a.qos == {"vol-safe": qos}
+            assert b.qos != a.qos
+            (plan,) = reconciler.apply().plans
+            assert [(step.node, type(step)) for step in plan.steps] == [("b", SetQos)]
+            assert not reconciler.apply().changed
+        limits = [session.run(bdev.get_bdev(name)).qos for name in ("vol-safe", "vol-wide")]
+    assert limits == [QosLimits(rw_ios_per_s=5000, r_bytes_per_s=8 * MIB), QosLimits()]
 
 
 @pytest.mark.parametrize("offset", [0, 65600])
