@@ -6,23 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from wire_host import NQN, Host, play
+from wire_host import BLOCK, NQN, Host, play, read, write
 
 from dataplane.nvme import commands
-from dataplane.nvme.commands import Command
 from dataplane.nvme.status import Status
 from dataplane.rpc.methods import bdev
 
-BLOCK = 512
 A, B, C = (letter * BLOCK for letter in (b"a", b"b", b"c"))
-
-
-def read(lba: int, blocks: int = 1, nsid: int = 1) -> Command:
-    return commands.read(nsid, lba, blocks, BLOCK)
-
-
-def write(lba: int, blocks: int = 1, nsid: int = 1) -> Command:
-    return commands.write(nsid, lba, blocks, BLOCK)
 
 
 @pytest.fixture

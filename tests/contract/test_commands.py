@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wire_host import HOST, NQN, Host, Wire, play
+from wire_host import BLOCK, HOST, NQN, Host, Wire, play, read, write
 
 from dataplane.nvme import commands, identify
 from dataplane.nvme.commands import Cns, Command, IoOp
@@ -17,17 +17,8 @@ from dataplane.nvme.status import Status
 from dataplane.rpc.methods import bdev, nvme
 
 DRIVE = "nqn.2026-01.io.ws7000:contract:drive"
-BLOCK = 512
 BLOCKS = 8192  # of the devices that ``engine.malloc`` makes
 A, B, C = (letter * BLOCK for letter in (b"a", b"b", b"c"))
-
-
-def read(lba: int, blocks: int = 1, nsid: int = 1) -> Command:
-    return commands.read(nsid, lba, blocks, BLOCK)
-
-
-def write(lba: int, blocks: int = 1, nsid: int = 1) -> Command:
-    return commands.write(nsid, lba, blocks, BLOCK)
 
 
 def compare(lba: int, blocks: int = 1, nsid: int = 1) -> Command:

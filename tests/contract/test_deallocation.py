@@ -5,24 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wire_host import NQN, Host, play
+from wire_host import BLOCK, NQN, Host, play, read, write
 
 from dataplane.nvme import commands, identify
 from dataplane.nvme.commands import Cns, Command, IoOp
 from dataplane.nvme.status import Status
 from dataplane.rpc.methods import bdev
 
-BLOCK = 512
 BLOCKS = 8192  # of the devices that ``engine.malloc`` makes
 A, B, C = (letter * BLOCK for letter in (b"a", b"b", b"c"))
-
-
-def read(lba: int, blocks: int = 1, nsid: int = 1) -> Command:
-    return commands.read(nsid, lba, blocks, BLOCK)
-
-
-def write(lba: int, blocks: int = 1, nsid: int = 1) -> Command:
-    return commands.write(nsid, lba, blocks, BLOCK)
 
 
 @pytest.fixture

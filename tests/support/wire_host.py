@@ -17,6 +17,7 @@ from dataplane.nvme.pdu_reader import PduReader
 
 NQN = "nqn.2025-01.io.ws7000:test"
 HOST = "nqn.2025-01.io.ws7000:host"
+BLOCK = 512
 WAIT_S = 20.0
 
 
@@ -203,6 +204,14 @@ class Host:
     async def close(self) -> None:
         await self.io.close()
         await self.admin.close()
+
+
+def read(lba: int, blocks: int = 1, nsid: int = 1) -> Command:
+    return commands.read(nsid, lba, blocks, BLOCK)
+
+
+def write(lba: int, blocks: int = 1, nsid: int = 1) -> Command:
+    return commands.write(nsid, lba, blocks, BLOCK)
 
 
 def play(port: int, story: Callable[[Host], Awaitable[None]], **how: Any) -> None:
