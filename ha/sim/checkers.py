@@ -53,6 +53,8 @@ class Checkers(Watch):
         """The newest record that has ever been on a majority of the quorum drives."""
         self.lost: set[str] = set()
         """Drives that were broken on purpose: what lies on them alone may answer with an error."""
+        self.beyond: set[str] = set()
+        """Mirrored volumes that no leg was left of: more than L1 promises to serve again."""
         self._lay: dict[int, tuple[Record, set[str]]] = {}
         self._certain: dict[int, Record] = {}
 
@@ -118,6 +120,7 @@ class Checkers(Watch):
             self.breaks("I7", f"two records with sequence {record.sequence} have each been on a majority")
         if newest is None or record.at > newest.at:
             self.newest = record
+            self.beyond |= {v.name for v in self.world.volumes if v.mirror and v.name in record.refused}
             self.world.recorded(record)
 
     def registered(self, drive: Drive, command: Command) -> None:
@@ -184,9 +187,10 @@ class Checkers(Watch):
             if record.owners.get(group) != node.name:
                 self.breaks("I7", f"node {node.name} serves {group}, which record {record.at} gives to the other")
 
-    def refused(self, node: Node, engine: DataPlane) -> None:
+    def refused(self, node: Node, engine: DataPlane, drive: str) -> None:
         """A drive answered I/O of a host with Reservation Conflict."""
-        if engine.alive and not node.excused:
+        given_up = self.newest is not None and drive in self.newest.failed
+        if engine.alive and not node.excused and not given_up:
             self.breaks("I8", f"a Reservation Conflict met I/O of a host on node {node.name} before its end")
 
     def failed_io(self, engine: DataPlane, volume: Volume, status: str) -> None:
@@ -203,6 +207,6 @@ class Checkers(Watch):
             self.breaks("I3/I5", str(found))
         now = self.world.loop.now
         for worker in self.world.hosts.workers:
-            if worker.done_at < max(healed_at, now - 3 * SECOND):
+            if worker.volume.name not in self.beyond and worker.done_at < max(healed_at, now - 3 * SECOND):
                 last = worker.done_at / SECOND
                 self.breaks("L1", f"{worker.host} got nothing from volume {worker.volume.name} since {last:.3f} s")

@@ -233,7 +233,7 @@ class DataPlane:
                 self._finish(io, OK, found)
             return
         if answer is Answer.CONFLICT:
-            self.node.conflicted(self)
+            self.node.conflicted(self, drive)
         if io.write:
             self.later(self.rng.randrange(5 * MS, 30 * MS), self._part, io, drive, turn)
         else:

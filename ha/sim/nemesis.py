@@ -312,6 +312,14 @@ class Nemesis:
                 hidden = {(v.nqn, v.nsid) for v in self.world.volumes if v.name in newest.refused}
                 node.engine.refused &= hidden
 
+    def _attached(self, drive: str) -> bool:
+        """Attach the drive where it was given up; whether that had been done when this look began."""
+        engines = [node.engine for node in self.world.nodes.values() if node.engine is not None]
+        away = [engine for engine in engines if drive in engine.detached]
+        for engine in away:
+            engine.detached.discard(drive)
+        return not away
+
     def _see_to_it(self) -> None:
         """The operator resumes what is paused and says which drives are back."""
         newest = self.world.checkers.newest
@@ -321,8 +329,6 @@ class Nemesis:
             leader = self.world.nodes[newest.leader].agent
             if newest.failed and leader is not None and leader.phase is Phase.MEMBER:
                 drive = min(newest.failed)
-                for node in self.world.nodes.values():
-                    if node.engine is not None:
-                        node.engine.detached.discard(drive)
-                self.world.give(newest.leader, Repaired(number=self.next_order(), drive=drive))
+                if self._attached(drive):
+                    self.world.give(newest.leader, Repaired(number=self.next_order(), drive=drive))
         self.world.loop.after(700 * MS, self._see_to_it)

@@ -124,9 +124,9 @@ class Node:
         if self.powered:
             self.world.loop.after(self.world.rng.randrange(150 * MS, 1_200 * MS), self.start_engine)
 
-    def conflicted(self, engine: DataPlane) -> None:
+    def conflicted(self, engine: DataPlane, drive: str) -> None:
         """A drive refused I/O of a host: the first guard of I8 has to have ended the data plane before."""
-        self.world.checkers.refused(self, engine)
+        self.world.checkers.refused(self, engine, drive)
 
     # ------------------------------------------------------------ the agent
 
