@@ -6,11 +6,19 @@ against this table, in both directions.  This package must never import what rai
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from controlplane.domain.codes import cli, engine, ha, host, plan, rpc, spec, store
 from controlplane.domain.codes.page import Page
 
 PAGES: dict[str, Page] = {
     page.code: page for module in (spec, plan, store, rpc, engine, ha, host, cli) for page in module.PAGES
+=======
+from controlplane.domain.codes import cli, engine, ha_journal, host, plan, rpc, spec, store
+from controlplane.domain.codes.page import Page
+
+PAGES: dict[str, Page] = {
+    page.code: page for module in (spec, plan, store, rpc, engine, host, ha_journal, cli) for page in module.PAGES
+>>>>>>> h/journal
 }
 
 __all__ = ["PAGES", "Page"]
