@@ -47,4 +47,14 @@ PAGES: Final = (
         ),
         remedy="Bring both nodes to versions that work together: each one to the next before the other goes further.",
     ),
+    Page(
+        code="HA-045",
+        title="The leash cannot be started",
+        explanation=(
+            "The leash is the small process that kills the data plane when its lease has ended, even while the agent "
+            "is stopped. It did not start, or ended at once. A node without a leash serves nothing, because it could "
+            "not promise its peer to be silent in time."
+        ),
+        remedy="See the agent's log for what the leash wrote; check that the agent's folder exists and is writable.",
+    ),
 )
