@@ -68,6 +68,15 @@ PAGES: Final = (
         remedy="See the agent's log for what the leash wrote; check that the agent's folder exists and is writable.",
     ),
     Page(
+        code="HA-046",
+        title="A watchdog is required and cannot be used",
+        explanation=(
+            "The node's configuration says that it serves only while the machine's watchdog would reset it if it hung. "
+            "There is none, somebody else has it open, or its timeout is too long. The node does not serve."
+        ),
+        remedy="Load the driver of the machine's watchdog, or softdog, or set the watchdog of the agent to automatic.",
+    ),
+    Page(
         code="HA-049",
         title="A heartbeat path is down on this node",
         explanation=(
