@@ -1,4 +1,4 @@
-"""The agent of a node: it sees, lets ``decide`` decide, and does what was decided.  ``python -m ha.agent CONFIG``.
+"""The cycle of an agent: see, let ``decide`` decide, do what was decided.
 
 Why: one thread with one event loop, so that nothing is seen half and no two decisions can meet.  A cycle runs every
 tick, and at once when the data plane has ended, a heartbeat brought news, work has an outcome or an order came.
@@ -6,10 +6,7 @@ tick, and at once when the data plane has ended, a heartbeat brought news, work 
 It must never wait for anything in a cycle, never decide, and never start work that ``decide`` did not ask for.  In each
 cycle what stops comes first: the end of the data plane, then the lease, and only then what is raised.
 
-The end of the agent.  Nothing is tidied up: whoever stops renewing the lease has to be sure that the data plane ends with it,
-and that is the leash's task, whether the agent was told to stop, crashed or hangs.  So an agent that is told to
-stop ends, and the leash ends the data plane when the lease does; while the array is paused there is no
-lease, and the data plane goes on (that is how an agent is updated).  An error that nobody foresaw ends the agent too.
+A group is raised only while a leash holds the data plane: without one nothing would end it with its lease.
 """
 
 from __future__ import annotations
@@ -23,6 +20,8 @@ from typing import Any, Final, Protocol
 from controlplane.domain.errors import Refused, UsageError, Ws7000Error
 from ha import control, history, status
 from ha.adapters.engine import Connection, EngineAccess
+from ha.adapters.lease_page import NOBODY, AgentPage, Process
+from ha.adapters.process import Leash
 from ha.adapters.realtime import Sweeper
 from ha.config import AgentConfig
 from ha.decide import Decision, decide, first
@@ -94,15 +93,8 @@ class Network(Protocol):
         """The peer as heard."""
 
 
-class Leash(Protocol):
-    """The lease page, and the process that watches it (``ha.leash``)."""
-
-    def guard(self, pid: int | None, until: int | None) -> None:
-        """End process ``pid`` when the clock passes ``until``; None for no lease."""
-
-
 class Agent:
-    """See the module.  The parts are given; ``ha.start`` puts them together."""
+    """See the module.  The parts are given; ``ha.agent`` puts them together."""
 
     def __init__(
         self,
@@ -112,6 +104,7 @@ class Agent:
         *,
         drives: Callable[[Connection], DriveWork],
         network: Network,
+        page: AgentPage,
         leash: Leash,
         kept: history.History,
         ports: Callable[[], tuple[int, int]],
@@ -121,6 +114,7 @@ class Agent:
         self._clock = clock
         self._make_drives = drives
         self._network = network
+        self._page = page
         self._leash = leash
         self._history = kept
         self._ports = ports
@@ -140,6 +134,7 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading: SnapshotAt | None = None
         self._stopping = False
+        self._unleashed = ""
         self.engine: EngineAccess | None = None
 
     # -- the loop
@@ -209,11 +204,15 @@ class Agent:
         assert self.engine is not None
         if actions.kill is not None and self.engine.kill(actions.kill.key):
             self._history.write("kill", f"the data plane was ended: {actions.kill.why}")
-        self._leash.guard(self.engine.pid, actions.lease_until)
+        process = self.engine.process
+        self._renew(process, actions.lease_until)
+        self._hold()
         # What a data plane serves is known only once the record is: an agent that was started again while the array is
         # paused must not lower what its data plane serves.
         if self._maps.current is not None and self._memory.record is not None:
-            self.engine.want(actions.serve, actions.drain, self._maps.current)
+            held = self._leash.guards(process)
+            serve = actions.serve if held else actions.serve & self._seen.engine.raised
+            self.engine.want(serve, actions.drain, self._maps.current)
         self._network.say(actions.says)
         if self._drives is not None:
             self._drives.say(actions.says.at)
@@ -223,6 +222,24 @@ class Agent:
             waiting = self._waiting.pop(reply.number, None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(reply)
+
+    def _renew(self, process: Process, until: int | None) -> None:
+        """Write the lease.  One that an agent before this one gave stays as it is until this one knows the record: the
+        peer counts on its end, and this agent has nothing yet to extend it by."""
+        before = self._page.before
+        if self._memory.record is None and before.lease_until_ns is not None and before.data_plane.alive:
+            self._page.write(before.data_plane, key=before.key, lease_until_ms=before.lease_until_ns // 1_000_000)
+        else:
+            self._page.write(process, key=self._key(), lease_until_ms=until)
+
+    def _hold(self) -> None:
+        """See that a leash runs."""
+        try:
+            self._leash.ensure()
+        except Ws7000Error as problem:
+            if self._unleashed != str(problem):
+                self._unleashed = str(problem)
+                self._history.write("leash", self._unleashed)
 
     def _tell(self, before: Memory, decision: Decision) -> None:
         after = decision.memory
@@ -315,7 +332,11 @@ class Agent:
             lease_until=last.actions.lease_until if last is not None else None,
         )
         if self.engine is not None:
-            body["engine"] |= {"pid": self.engine.pid, "problem": self.engine.problem, "late": self.engine.problems}
+            body["engine"] |= {
+                "pid": self.engine.process.pid or None,
+                "problem": self.engine.problem,
+                "late": self.engine.problems,
+            }
         return body
 
     async def history(self, limit: int) -> list[dict[str, object]]:
@@ -346,7 +367,7 @@ class Agent:
 
     def built(self, generation: int) -> None:
         """See ``EngineAccess.built``."""
-        if self.engine is None or self.engine.pid is None:
+        if self.engine is None or self.engine.process == NOBODY:
             raise Refused(
                 "HA-034",
                 "no data plane runs on this node, so none has been built",
