@@ -41,9 +41,7 @@ def test_the_lease_runs_from_the_newest_sign_that_counts() -> None:
     hand = leader()
     hand.seen = replace(hand.seen, peer=replace(hand.seen.peer, acked_at=hand.now - 200))
     decision = hand.cycle()
-    assert decision.actions.lease_until == 1_000 + hand.policy.lease_lasts_ms, (
-        "its slot counts, though the peer is late"
-    )
+    assert decision.actions.lease_until == 1_000 + hand.policy.lease_lasts_ms, "its slot counts"
 
 
 def test_a_hung_data_plane_is_not_kept_by_its_agents_heartbeats() -> None:
@@ -282,7 +280,8 @@ def test_a_failed_write_is_followed_by_a_higher_sequence() -> None:
     assert hand.memory.record == record()
     assert isinstance(hand.work, WriteRecord)
     assert hand.work.record.sequence == 9
-    assert hand.work.previous == record()
+    assert hand.work.previous is not None
+    assert hand.work.previous.sequence == 8, "it may still land: the chain goes on from it"
     decision = hand.done()
     assert [(r.number, r.code) for r in decision.actions.replies] == [(3, "")]
 
