@@ -1,1 +1,1 @@
-"""Where the HA manager touches the world: sockets, processes, the data plane.  Nothing here decides."""
+"""Sockets, clocks, processes and files of the HA manager; nothing is decided here."""
