@@ -26,12 +26,12 @@ from ha.adapters import realtime
 from ha.adapters.drives import DriveAccess
 from ha.adapters.engine import Connection, EngineAccess
 from ha.adapters.lease_page import AgentPage, now_ms, place_of
-from ha.adapters.network import Network
+from ha.adapters.network import Network, read_secret
 from ha.adapters.process import Leash
+from ha.beats import Beats
 from ha.config import AgentConfig
 from ha.control import Desk
 from ha.cycle import Agent
-from ha.heartbeat import SECRET_BYTES
 from ha.history import History
 from ha.policy import POLICIES, Policy
 
@@ -39,12 +39,9 @@ LINK: Final = Path("/sys/class/net")
 
 
 def read_config(path: Path) -> tuple[AgentConfig, Policy, bytes]:
-    """Configuration, policy and secret; raises HA-038."""
+    """Configuration, policy and secret; raises HA-038, HA-044."""
     try:
         config = AgentConfig.from_json(path.read_text(encoding="utf-8"))
-        secret = bytes.fromhex(Path(config.secret_file).read_text(encoding="ascii").strip())
-        if len(secret) != SECRET_BYTES:
-            raise ValueError(f"the secret in {config.secret_file} has {len(secret)} bytes, not {SECRET_BYTES}")
         if config.policy not in POLICIES:
             raise ValueError(f"there is no policy {config.policy!r}")
         Path(config.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -56,6 +53,7 @@ def read_config(path: Path) -> tuple[AgentConfig, Policy, bytes]:
             remedy="start the agent with ws7000 ha agent, which writes it anew",
             where=str(path),
         ) from problem
+    secret = read_secret(Path(config.secret_file))
     return config, replace(POLICIES[config.policy], failback=config.failback).checked(), secret
 
 
@@ -106,7 +104,12 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
     loop = asyncio.get_running_loop()
     kept = History(Path(config.folder), config.node)
     page = AgentPage(place_of(Path(config.folder)))
-    network = Network(config, policy, secret, now_ms)
+
+    def woken() -> None:
+        agent.wake()
+
+    beats = Beats(config.array, config.node, secret, config.paths, policy, woken)
+    network = Network(config.paths, beats.heard)
 
     def drives(connection: Connection) -> DriveAccess:
         assert isinstance(connection, Mux)
@@ -114,7 +117,7 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
 
     agent = Agent(
         config, policy, now_ms,
-        drives=drives, network=network, page=page, leash=Leash(page), kept=kept,
+        drives=drives, beats=beats, wire=network, page=page, leash=Leash(page), kept=kept,
         ports=Ports(config.interfaces, every_ms=1000),
     )  # fmt: skip
     failed: list[BaseException] = []
@@ -131,7 +134,7 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
         news=agent.wake, meet=agent.meet,
     )  # fmt: skip
     desk = Desk(config.control, agent)
-    await network.open(agent.wake)
+    network.open()
     await desk.open()
     _settle(config, kept)
     engine.start()
@@ -139,6 +142,7 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
         await agent.run(engine)
         kept.write("stop", "the agent ends; while it holds a lease, so does its data plane")
     finally:
+        network.close()
         await desk.close()
         kept.close()
     if failed:

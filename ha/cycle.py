@@ -23,6 +23,7 @@ from ha.adapters.engine import Connection, EngineAccess
 from ha.adapters.lease_page import NOBODY, AgentPage, Process
 from ha.adapters.process import Leash
 from ha.adapters.realtime import Sweeper
+from ha.beats import Beats, Wire
 from ha.config import AgentConfig
 from ha.decide import Decision, decide, first
 from ha.maps import Built, Maps
@@ -38,12 +39,10 @@ from ha.model import (
     Operation,
     Order,
     Outcome,
-    Peer,
     Phase,
     Rebuild,
     Reply,
     Save,
-    Says,
     Seen,
     ServiceMap,
     Slots,
@@ -83,16 +82,6 @@ class DriveWork(Protocol):
         """Stop."""
 
 
-class Network(Protocol):
-    """Heartbeats over the network (``ha.adapters.network``)."""
-
-    def say(self, says: Says) -> None:
-        """What goes into every heartbeat from now on."""
-
-    def peer(self, now: int) -> Peer:
-        """The peer as heard."""
-
-
 class Agent:
     """See the module.  The parts are given; ``ha.agent`` puts them together."""
 
@@ -103,7 +92,8 @@ class Agent:
         clock: Callable[[], int],
         *,
         drives: Callable[[Connection], DriveWork],
-        network: Network,
+        beats: Beats,
+        wire: Wire,
         page: AgentPage,
         leash: Leash,
         kept: history.History,
@@ -113,7 +103,8 @@ class Agent:
         self._policy = policy
         self._clock = clock
         self._make_drives = drives
-        self._network = network
+        self._beats = beats
+        self._wire = wire
         self._page = page
         self._leash = leash
         self._history = kept
@@ -123,6 +114,7 @@ class Agent:
         self._built = Built(folder)
         self._memory: Memory = first(config.node)
         self._seen = Seen()
+        self._seen_at = 0
         self._last: Decision | None = None
         self._drives: DriveWork | None = None
         self._wake = asyncio.Event()
@@ -168,7 +160,7 @@ class Agent:
 
     def cycle(self) -> None:
         """See, decide, do."""
-        now = self._clock()
+        now = self._seen_at = self._clock()
         if self._drives is not None and self._maps.current is not None:
             self._drives.use(self._maps.current, self._key())
         self._seen = self._look(now)
@@ -189,7 +181,7 @@ class Agent:
         drives = self._drives
         return Seen(
             engine=self.engine.engine(),
-            peer=self._network.peer(now),
+            peer=self._beats.peer(now),
             slots=drives.slots(now) if drives is not None else Slots(),
             drives=drives.drives(now) if drives is not None else Drives(),
             map=self._maps.current,
@@ -213,7 +205,7 @@ class Agent:
             held = self._leash.guards(process)
             serve = actions.serve if held else actions.serve & self._seen.engine.raised
             self.engine.want(serve, actions.drain, self._maps.current)
-        self._network.say(actions.says)
+        self._beats.say(actions.says, self._seen_at, self._wire)
         if self._drives is not None:
             self._drives.say(actions.says.at)
         if actions.operation is not None:
@@ -286,7 +278,7 @@ class Agent:
                 problem = "this agent moves no data addresses" if self._config.addresses else ""
                 return Outcome(number=operation.number, ok=not problem, problem=problem)
         if self._drives is None:
-            return Outcome(number=operation.number, ok=False, problem="there is no data plane to reach the drives with")
+            return Outcome(number=operation.number, ok=False, problem="there is no data plane to reach drives with")
         return await self._drives.run(operation)
 
     def meet(self, connection: Connection | None, _key: int) -> None:

@@ -6,7 +6,6 @@ forms it.  Everything is waited for by what the agents show."""
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import signal
 import subprocess
@@ -62,6 +61,7 @@ class HaLab:
     def configure(self) -> None:
         """Write both configurations."""
         secret = self.lab.folder / "secret"
+        secret.touch(mode=0o600)
         secret.write_text(secrets.token_hex(32), encoding="ascii")
         self.services = dict(zip(NODES, free_udp_ports(2), strict=True))
         for node in NODES:
@@ -219,7 +219,7 @@ class HaLab:
 def map_of(state: State) -> ServiceMap:
     """What the agents need of ``state``."""
     raids = wanted_raids(state)
-    drives = {name: 512 for name in state.drives}
+    drives = dict.fromkeys(state.drives, 512)
     groups: dict[GroupId, GroupMap] = {}
     for record in state.subsystems.values():
         for number in HOME_OF_GROUP:
@@ -260,7 +260,7 @@ def map_of(state: State) -> ServiceMap:
 
 
 def _top(volume: str) -> str:
-    from controlplane.planner.image import volume_bdev
+    from controlplane.domain.image import volume_bdev
 
     return volume_bdev(volume)
 
@@ -276,9 +276,8 @@ def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "fast
                 made.start_agent(node)
             made.form()
             yield made
-        except BaseException:
-            if os.environ.get("WS7000_SHOW"):
-                print(made.show())
+        except BaseException as problem:
+            problem.add_note(made.show())
             raise
         finally:
             made.close()
