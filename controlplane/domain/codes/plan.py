@@ -177,8 +177,8 @@ _APPLY: Final = (
         ),
         remedy=(
             "With high availability: bring the drive back or replace it, then ws7000 ha drive-repaired DRIVE; the "
-            "owner rebuilds the leg. With ha: none, keep this node's engine running and do not switch over; copy the data of "
-            "the volume to a new one through this node, then remove the volume."
+            "owner rebuilds the leg. With ha: none, keep this node's engine running and do not switch over; copy the "
+            "data of the volume to a new one through this node, then remove the volume."
         ),
     ),
     Page(
