@@ -131,8 +131,10 @@ class Record:
     ``leader`` of an epoch writes in it, ``sequence`` goes up by one with each record, across epochs too.
 
     ``members`` are the nodes that may serve, with the reservation key of the incarnation that was admitted.
-    ``failed`` drives are not to be used until they were fenced, replaced or rebuilt; ``resync`` are groups whose mirrors have only leg 0
-    to be trusted.  ``evictions`` counts how often a node was fenced since it was last calm."""
+    ``failed`` drives are not to be used until they were fenced; ``stale`` drives were, and their legs of mirrors are
+    to be rebuilt; ``resync`` are groups in whose mirrors one leg alone is to be trusted (see ``ha.serving``).
+    ``refused`` are volumes that cannot be served, for a drive of theirs is failed.  ``evictions`` counts how often a
+    node was fenced since it was last calm."""
 
     array_uuid: str
     epoch: int
@@ -141,7 +143,9 @@ class Record:
     owners: Mapping[GroupId, NodeName]
     members: Mapping[NodeName, int]
     failed: frozenset[str] = frozenset()
+    stale: frozenset[str] = frozenset()
     resync: frozenset[GroupId] = frozenset()
+    refused: frozenset[str] = frozenset()
     evictions: Mapping[NodeName, int] = field(default_factory=dict)
     paused: bool = False
     snapshot: SnapshotAt | None = None
@@ -181,10 +185,10 @@ class EngineState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """The data plane as last seen.  ``key`` is the reservation key of its incarnation.  ``answered_at`` is when
-    the newest question that it answered was SENT.  ``built`` is the generation of the state that it was built to.
-    ``raised`` are groups whose listeners were last set optimized here; ``drained`` are groups that were lowered and
-    whose I/O has ended since; a group is never in both."""
+    """The data plane as last seen.  ``key`` is the reservation key of its incarnation; of the last one, where it has
+    ended.  ``answered_at`` is when the newest question that it answered was SENT.  ``built`` is the generation of the
+    state that it was built to.  ``raised`` are groups whose listeners were last set optimized here; ``drained`` are
+    groups that were lowered and whose I/O has ended since; a group is never in both."""
 
     state: EngineState = EngineState.ABSENT
     key: int = NO_KEY
@@ -207,11 +211,12 @@ class Move:
 class Says:
     """What a node tells its peer in every heartbeat.
 
-    ``key`` is its incarnation's, ``ended`` the key of its last incarnation that is known to have ended.  ``at`` and ``members`` are those of
-    the newest record it knows; from the leader, ``members`` is the admission.  ``releases`` are groups that it has
-    drained, each with the sequence of the record under which it did.  ``asks`` (of the leader) are groups that their
-    owner is to release.  ``wishes`` are moves that an operator asked this node for; ``blind`` means that it does not
-    reach a majority of the quorum drives; ``silent`` are drives that do not answer it.  ``ports_up`` of ``ports`` data ports have a link."""
+    ``key`` is its incarnation's, ``ended`` the key of its last incarnation that is known to have ended.  ``at`` and
+    ``members`` are those of the newest record it knows; from the leader, ``members`` is the admission.  ``releases``
+    are groups that it has drained, each with the sequence of the record under which it did.  ``asks`` (of the leader)
+    are groups that their owner is to release.  ``rebuilt`` are groups whose mirrors it has made equal again.
+    ``blind`` means that it does not reach a majority of the quorum drives; ``silent`` are drives that do not answer
+    it, ``failed`` those that the record gives up.  ``ports_up`` of ``ports`` data ports have a link."""
 
     node: NodeName
     version: int = FORMAT_VERSION
@@ -223,7 +228,8 @@ class Says:
     members: Mapping[NodeName, int] = field(default_factory=dict)
     releases: Mapping[GroupId, int] = field(default_factory=dict)
     asks: frozenset[GroupId] = frozenset()
-    wishes: tuple[Move, ...] = ()
+    rebuilt: frozenset[GroupId] = frozenset()
+    failed: frozenset[str] = frozenset()
     blind: bool = False
     silent: frozenset[str] = frozenset()
     built: int = 0
@@ -268,8 +274,8 @@ class Answer(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drives:
     """The drives as this node last saw them.  ``conflict``: a drive has answered Reservation Conflict to this
-    incarnation since it became a member.  ``registrants``: the keys in the newest Reservation Report of each quorum drive;
-    absent where none was answered.  ``silent`` drives have not answered for longer than the policy allows."""
+    incarnation since it became a member.  ``registrants``: the keys in the newest Reservation Report of each quorum
+    drive; absent where none was answered.  ``silent`` drives have not answered for longer than the policy allows."""
 
     conflict: bool = False
     registrants: Mapping[str, frozenset[int]] = field(default_factory=dict)
@@ -317,8 +323,8 @@ class ReadJournal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteRecord:
-    """Write ``record``, and ``snapshot`` into its area before it, durably, on the quorum drives.  ``previous`` is the record it follows
-    (the hash chain), None for the first."""
+    """Write ``record``, and ``snapshot`` into its area before it, durably, on the quorum drives.  ``previous`` is the
+    record it follows (the hash chain), None for the first."""
 
     drives: tuple[str, ...]
     record: Record
@@ -328,8 +334,8 @@ class WriteRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """Make this node's sets what the record says before a group is served: take the ``drop`` legs (set, leg bdev) out, and
-    hide the ``refuse`` volumes (NQN, NSID), whose drives were not fenced."""
+    """Make this node's sets what the record says before a group is served: take the ``drop`` legs (set, leg bdev) out,
+    and hide the ``refuse`` volumes (NQN, NSID), whose drives are failed."""
 
     drop: tuple[tuple[str, str], ...] = ()
     refuse: tuple[tuple[str, int], ...] = ()
@@ -344,7 +350,8 @@ class DetachDrives:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuild:
-    """Put the ``add`` legs (set, leg bdev) back; done when they are equal again."""
+    """Put the ``add`` legs (set, leg bdev) back; done when they are equal again.  It takes as long as it takes, so it
+    goes on beside other operations and has no deadline; a lost engine ends it."""
 
     groups: frozenset[GroupId]
     add: tuple[tuple[str, str], ...]
@@ -363,11 +370,11 @@ Work = Fence | Verify | Register | ReadJournal | WriteRecord | Load | DetachDriv
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """Work with the number that its outcome will carry.  The adapter answers every operation exactly once, at the
-    latest ``deadline_ms`` after it was given; per-drive work has that deadline for each drive on its own."""
+    latest ``deadline_ms`` after it was given (None: none); per-drive work has it for each drive on its own."""
 
     number: int
     work: Work
-    deadline_ms: int
+    deadline_ms: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -397,8 +404,8 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Save:
-    """Keep this state: ``snapshot`` is what is stored, ``digest`` its SHA-256, ``expects`` the generation it follows.  ``form`` allows the
-    first record on drives that hold none."""
+    """Keep this state: ``snapshot`` is what is stored, ``digest`` its SHA-256, ``expects`` the generation it follows.
+    ``form`` asks for the first record on drives that hold none."""
 
     number: int
     generation: int
@@ -441,14 +448,17 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """Everything a node sees at one moment.  ``map`` is None until the array is known here; ``record`` is the newest one
-    that this node read by itself since the last cycle, or None; ``orders`` are new ones."""
+    """Everything a node sees at one moment.  ``map`` is that of the newest record whose snapshot was read, else the
+    cached one; None until the array is known here.  ``newest`` is the highest position of a record that the peer's
+    slots announce. ``outcome`` is one that has not been shown before; several wait for their cycles in turn.
+    ``orders`` are new."""
 
     engine: Engine = field(default_factory=Engine)
     peer: Peer = field(default_factory=Peer)
     slots: Slots = field(default_factory=Slots)
     drives: Drives = field(default_factory=Drives)
     map: ServiceMap | None = None
+    newest: tuple[int, int] = (0, 0)
     outcome: Outcome | None = None
     orders: tuple[Order, ...] = ()
     ports_up: int = 1
@@ -465,10 +475,11 @@ class Kill:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actions:
-    """What the agent is to do.  ``serve`` and ``drain`` are wanted states, kept until they change: the adapter raises the groups in ``serve``,
-    lowers all others, and ends the I/O of those in ``drain`` and reports them drained.  ``lease_until`` is written to the leash's page: the data plane is
-    killed when the local clock passes it; None leaves it unguarded (it serves nothing then, or hands are off).
-    ``operation`` is new work, at most one at a time; ``says`` goes into every heartbeat until the next cycle."""
+    """What the agent is to do.  ``serve`` and ``drain`` are wanted states, kept until they change: the adapter raises
+    the groups in ``serve``, lowers all others, and ends the I/O of those in ``drain`` and reports them drained.
+    ``lease_until`` is written to the leash's page: the data plane is killed when the local clock passes it; None
+    leaves it unguarded (it serves nothing then, or hands are off).  ``operation`` is new work, at most one at a time
+    but for ``Rebuild``; ``says`` goes into every heartbeat until the next cycle."""
 
     says: Says
     serve: frozenset[GroupId] = frozenset()

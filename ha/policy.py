@@ -1,7 +1,7 @@
 """The timings of the HA manager, and the arithmetic that they must satisfy.
 
-Why one place: each time below is safe or useful only in relation to others, so a set is checked as a whole when it is loaded, and
-one that breaks a rule is refused with the numbers shown (HA-001).  This module must never read a clock.
+Why one place: each time below is safe or useful only in relation to others, so a set is checked as a whole when it is
+loaded, and one that breaks a rule is refused with the numbers shown (HA-001).  This module must never read a clock.
 
 All times are whole milliseconds.  Safety rests on the drives' reservations alone; what these times buy is that
 connections drop before the fence falls (I8), and that a takeover comes neither too late (L1) nor without need.
@@ -59,7 +59,8 @@ class Policy:
     retry_ms: int
     """Between two attempts of a takeover that could not be completed."""
     hold_ms: int
-    """How long a node has to be a calm member before its groups come home by themselves, or its evictions are forgotten."""
+    """How long a node has to be a calm member before its groups come home by themselves, or its evictions are
+    forgotten."""
     quarantine_ms: int
     """How long a node stays out after its second eviction; doubled with each further one."""
     failback: bool

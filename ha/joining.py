@@ -1,0 +1,113 @@
+"""A node that is no member: it waits, asks to be admitted, joins; or begins alone where nobody leads.
+
+The join protocol is the only way onto the drives beside a takeover (I6): a node registers when the leader's
+heartbeats name its incarnation as a member, which the leader says only after that is on a majority of the journal.
+Until it is registered it cannot read the drives, so it judges by Reservation Report and by the network alone.  This
+module must never serve anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ha import takeover
+from ha.lease import heard
+from ha.memory import Event, Kind, Memory, Turn
+from ha.model import Answer, Outcome, Phase, ReadJournal, Register, Save, Work, other
+
+
+def outside(turn: Turn, memory: Memory) -> tuple[Memory, str]:
+    """One cycle of a node that is outside."""
+    if memory.spoiled == memory.key:
+        return memory, "this data plane has been fenced; it is being ended"
+    if memory.save is not None:
+        return _form(turn, memory, memory.save)
+    service = turn.seen.map
+    if service is None:
+        return memory, "no array is known here yet: an apply makes one"
+    says, peer = turn.seen.peer.says, other(memory.node)
+    known = sum(1 for drive in service.quorum if drive in turn.seen.drives.registrants)
+    memory = replace(memory, ready=known >= service.majority)
+    if not memory.ready:
+        return memory, f"waits for the drives: {known} of {len(service.quorum)} quorum drives report their reservations"
+    if says is not None and heard(turn):
+        if says.phase is Phase.MEMBER and says.leader == peer:
+            if says.members.get(memory.node) == memory.key:
+                return replace(
+                    memory.moved(Event.ADMITTED, turn.now), registered=frozenset(), retry_at=0
+                ), f"node {peer} has admitted this node"
+            return memory, f"asks node {peer}, which leads, to be admitted"
+        if says.phase in (Phase.MEMBER, Phase.TAKING, Phase.JOINING):
+            return memory, f"waits: node {peer} is {says.phase}"
+        if says.phase is Phase.OUTSIDE and memory.node != "a" and says.key:
+            return memory, "waits: both nodes are outside, and node a begins"
+        settle = turn.policy.takeover_wait_ms if says.phase is Phase.OUTSIDE else turn.policy.boot_ms // 4
+        why = f"no node is a member, and node {peer} is {says.phase}"
+    else:
+        settle = turn.policy.boot_ms if memory.node == "a" else 2 * turn.policy.boot_ms
+        why = f"no node is a member, and node {peer} has not been heard for {settle} ms"
+    begins = max(memory.since + settle, memory.retry_at)
+    if turn.now < begins:
+        return memory, f"waits {begins - turn.now} ms for node {peer} before it begins alone"
+    return takeover.start(turn, memory, service, Kind.BOOT, why), why
+
+
+def _form(turn: Turn, memory: Memory, save: Save) -> tuple[Memory, str]:
+    """Make the first record of a new array."""
+    memory = replace(memory, save=None)
+    service = turn.seen.map
+    if not save.form:
+        return memory.answered(save.number, "HA-009", "no array has been formed here"), "cannot save: no member"
+    known = turn.seen.drives.registrants
+    if service is None or sum(1 for drive in service.quorum if drive in known) < service.majority:
+        why = "a majority of the quorum drives does not report its reservations"
+        return memory.answered(save.number, "HA-008", why), f"cannot form the array: {why}"
+    strangers = sorted(d for d, keys in known.items() if keys - {memory.key})
+    if strangers:
+        why = f"drive {strangers[0]} is registered by somebody else"
+        return memory.answered(save.number, "HA-002", why), f"cannot form the array: {why}"
+    return takeover.start(turn, memory, service, Kind.FORM, "a new array", save), "forms the array"
+
+
+def joining(turn: Turn, memory: Memory, outcome: Outcome | None, work: Work | None) -> tuple[Memory, str]:
+    """One cycle of a node that was admitted: register everywhere, then read the record."""
+    says, service = turn.seen.peer.says, turn.seen.map
+    admitted = says is not None and says.members.get(memory.node) == memory.key and heard(turn)
+    if service is None or (not admitted and memory.operation is None):
+        return memory.moved(Event.NOT_ADMITTED, turn.now), "the leader does not admit this node any more"
+    wanted = frozenset(service.drives) - says.failed if says is not None else frozenset(service.drives)
+    if outcome is not None and outcome.answers and isinstance(work, Register):
+        fresh = frozenset(drive for drive, said in outcome.answers.items() if said is Answer.OK)
+        memory = replace(memory, registered=memory.registered | fresh, retry_at=turn.now + turn.policy.retry_ms)
+    elif outcome is not None:
+        joined = _read(turn, memory, outcome)
+        if joined is not None:
+            return joined, "a member"
+        memory = replace(memory, retry_at=turn.now + turn.policy.retry_ms)
+    missing = wanted - memory.registered
+    if memory.operation is not None:
+        return memory, "registers on the drives" if missing else "reads the record"
+    if turn.now < memory.retry_at and (missing or outcome is None):
+        return memory, "tries again soon: " + (
+            f"not registered on {', '.join(sorted(missing))}" if missing else "the record does not name this node yet"
+        )
+    if missing:
+        return memory.begun(Register(drives=tuple(sorted(missing)), key=memory.key), turn.policy.drive_ms), "registers"
+    return memory.begun(ReadJournal(drives=service.quorum), turn.policy.journal_ms), "reads the record"
+
+
+def _read(turn: Turn, memory: Memory, outcome: Outcome) -> Memory | None:
+    """The member that the record makes of it; None where the record does not name it (yet)."""
+    record = outcome.record
+    if record is None or record.members.get(memory.node) != memory.key:
+        return None
+    return replace(
+        memory.moved(Event.JOINED, turn.now),
+        lease_from=turn.now,
+        record=record,
+        highest=max(memory.highest, record.sequence),
+        released={},
+        rebuilt=frozenset(),
+        peer_since=turn.now,
+        peer_at=None,
+        detached=record.failed,
+    )
