@@ -6,11 +6,13 @@ against this table, in both directions.  This package must never import what rai
 
 from __future__ import annotations
 
-from controlplane.domain.codes import cli, engine, ha, ha_agent, host, plan, rpc, spec, store
+from controlplane.domain.codes import cli, engine, ha, ha_agent, ha_cli, host, plan, rpc, spec, store
 from controlplane.domain.codes.page import Page
 
 PAGES: dict[str, Page] = {
-    page.code: page for module in (spec, plan, store, rpc, engine, ha, ha_agent, host, cli) for page in module.PAGES
+    page.code: page
+    for module in (spec, plan, store, rpc, engine, ha, ha_agent, ha_cli, host, cli)
+    for page in module.PAGES
 }
 
 __all__ = ["PAGES", "Page"]
