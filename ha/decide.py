@@ -77,7 +77,7 @@ def _engine(turn: Turn, memory: Memory) -> Memory:
         refused += [m.order for m in memory.moving.values()]
         memory = replace(
             memory.moved(Event.ENGINE_GONE, turn.now), ended=memory.key, takeover=None, rebuild=None, released={},
-            moving={}, save=None, saving=0, pause=None, repair=None, kick=None, cancel=False, taken_at=None,
+            moving={}, save=None, saving=0, pause=None, repair=None, kick=None, cancel=False, taken_at=None, attempted=None,
         )  # fmt: skip
         for number in dict.fromkeys(refused):
             memory = memory.answered(number, "HA-009", "the data plane of this node ended meanwhile")
@@ -105,7 +105,8 @@ def _cycle(turn: Turn, memory: Memory, outcome: Outcome | None, work: Work | Non
         case Phase.ABSENT:
             return memory, "no data plane runs here"
         case Phase.OUTSIDE:
-            return joining.outside(turn, memory)
+            memory, sentence = joining.outside(turn, memory)
+            return _taking(turn, memory, None) if memory.phase is Phase.TAKING else (memory, sentence)
         case Phase.JOINING:
             return joining.joining(turn, memory, outcome, work)
         case Phase.TAKING:
@@ -137,7 +138,8 @@ def _taking(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
     if memory.takeover is not None:
         return memory, f"takes over, because {memory.takeover.why}: {memory.takeover.step}"
     if memory.phase is Phase.MEMBER and memory.record is not None:
-        return memory, f"has taken over in epoch {memory.record.epoch}"
+        epoch = memory.record.epoch
+        return leading.member(turn, memory)[0], f"has taken over in epoch {epoch}"
     return memory, f"could not take over: {memory.timeline[-1][1]}"
 
 

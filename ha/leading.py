@@ -321,8 +321,9 @@ def lead(turn: Turn, memory: Memory, service: ServiceMap, record: Record) -> Mem
         snapshot, saving = save.snapshot, save.number
     sequence = max(memory.highest, record.sequence) + 1
     changed = replace(changed, sequence=sequence)
-    work = WriteRecord(drives=service.quorum, record=changed, previous=record, snapshot=snapshot)
-    memory = replace(memory, highest=sequence, save=None, saving=saving, cancel=False)
+    previous = memory.after(record)
+    work = WriteRecord(drives=service.quorum, record=changed, previous=previous, snapshot=snapshot)
+    memory = replace(memory, highest=sequence, attempted=changed, save=None, saving=saving, cancel=False)
     return memory.begun(work, turn.policy.journal_ms)
 
 

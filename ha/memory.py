@@ -143,6 +143,7 @@ class Memory:
     spoiled: int = NO_KEY
     record: Record | None = None
     highest: int = 0
+    attempted: Record | None = None
     released: Mapping[GroupId, int] = field(default_factory=dict)
     takeover: Takeover | None = None
     operation: Operation | None = None
@@ -195,6 +196,11 @@ class Memory:
         if not number:
             return self
         return replace(self, replies=(*self.replies, Reply(number=number, code=code, why=why)))
+
+    def after(self, base: Record | None) -> Record | None:
+        """The record that the next one names as its predecessor, where ``base`` is the newest that counts."""
+        tried = self.attempted
+        return tried if tried is not None and (base is None or tried.at > base.at) else base
 
     @property
     def leads(self) -> bool:

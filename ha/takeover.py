@@ -290,10 +290,9 @@ def _begin_write(turn: Turn, memory: Memory, service: ServiceMap) -> Memory:
     takeover = memory.takeover
     assert takeover is not None
     record, snapshot = next_record(memory, service)
-    memory = replace(memory, highest=record.sequence, takeover=replace(takeover, record=record))
-    work = WriteRecord(
-        drives=_quorum_checked(takeover, service), record=record, previous=takeover.found, snapshot=snapshot
-    )
+    previous = memory.after(takeover.found)
+    memory = replace(memory, highest=record.sequence, attempted=record, takeover=replace(takeover, record=record))
+    work = WriteRecord(drives=_quorum_checked(takeover, service), record=record, previous=previous, snapshot=snapshot)
     return memory.begun(work, turn.policy.journal_ms)
 
 
