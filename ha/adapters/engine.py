@@ -174,7 +174,7 @@ class EngineAccess:
 
     async def run(self, operation: Operation) -> Outcome:
         """Carry out ``Load``, ``DetachDrives`` or ``Rebuild``; the outcome comes in any case."""
-        if self._connection is None or self._groups is None:
+        if self._connection is None or self._groups is None or self._life is None or self._life.ended:
             return Outcome(number=operation.number, ok=False, problem=self.problem or "there is no data plane")
         return await sets.run(operation, self._connection, self._groups.lock)
 

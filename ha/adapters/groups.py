@@ -136,13 +136,14 @@ class Groups:
                 good = await self._set_listeners(nqn, calls) if calls else True
                 if drain is not None:
                     good = await self._drain(nqn, *drain)
-            if not calls and drain is None:
-                self.problems.pop(nqn, None)
-                await wake.wait()
-            elif good:
+            if not good:
+                await _either(wake, RETRY_S)
+                continue
+            self.problems.pop(nqn, None)
+            if calls or drain is not None:
                 self._news()
             else:
-                await _either(wake, RETRY_S)
+                await wake.wait()
 
     def _groups_of(self, nqn: str) -> Iterable[tuple[GroupId, GroupMap]]:
         return [(group, each) for group, each in self._wanted.groups if each.nqn == nqn]
