@@ -157,6 +157,11 @@ def slice_bdev(drive: str, index: int) -> str:
     return f"{drive}n1p{index}"
 
 
+def mirror_bdev(volume: str, piece: int) -> str:
+    """The mirrored set of a volume's piece."""
+    return f"{volume_bdev(volume)}.m{piece}"
+
+
 def volume_bdev(volume: str) -> str:
     """The bdev that a volume's namespace exports."""
     return f"{VOLUME_PREFIX}{volume}"

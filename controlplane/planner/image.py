@@ -30,6 +30,7 @@ from controlplane.domain.image import (
     RaidImage,
     SplitImage,
     SubsystemImage,
+    mirror_bdev,
     slice_bdev,
     volume_bdev,
 )
@@ -114,7 +115,7 @@ def volume_stack(volume: VolumeRecord) -> Iterator[RaidImage]:
     top = volume_bdev(volume.name)
     depth = 0
     if volume.protection is Protection.MIRROR:
-        pieces = [f"{top}.m{i}" for i in range(len(volume.rows))]
+        pieces = [mirror_bdev(volume.name, i) for i in range(len(volume.rows))]
         for name, row in zip(pieces, volume.rows, strict=True):
             legs = tuple(slice_bdev(ref.drive, ref.index) for ref in row)
             yield _raid(volume, name, "raid1", legs, depth)

@@ -1,1 +1,1 @@
-"""Where the HA manager touches the world: sockets, processes, the data plane.  Nothing here decides."""
+"""Thin adapters between the HA decision and the world: sockets, processes, drives, addresses."""

@@ -132,7 +132,7 @@ def some_majority(data: st.DataObject, array: Array) -> list[str]:
     return list(names[: data.draw(st.integers(array.majority, len(names)))])
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from((1, 3, 5)), st.data())
 def test_a_majority_read_sees_what_a_majority_holds(size: int, data: st.DataObject) -> None:
     array = Array(size)
@@ -161,7 +161,7 @@ def test_a_majority_read_sees_what_a_majority_holds(size: int, data: st.DataObje
             assert whole.state == array.snapshots[at.sha256]
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from((3, 5)), st.data())
 def test_stale_and_strange_drives_in_a_minority_change_nothing(size: int, data: st.DataObject) -> None:
     array = Array(size)
@@ -190,7 +190,7 @@ def test_stale_and_strange_drives_in_a_minority_change_nothing(size: int, data: 
     assert found.certain == found.highest == array.last
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.sampled_from((3, 5)), st.data())
 def test_a_minority_of_drives_decides_nothing(size: int, data: st.DataObject) -> None:
     array = Array(size)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
-from ha.journal import layout, record
+from controlplane.domain.errors import Conflict, Unreachable
+from ha.journal import layout, record, snapshot
+from ha.journal.quorum import newest
 from ha.journal.record import Stored
 from ha.model import GroupId, GroupMap, Leg, ListenerAt, MirrorMap, NamespaceMap, Record, ServiceMap, SnapshotAt
 
@@ -111,3 +113,50 @@ class Drive:
         """What a snapshot area holds."""
         at = layout.snapshot_at(number)
         return bytes(self.raw[at : at + layout.SNAPSHOT_BYTES])
+
+
+class DriveAgents:
+    """What the agents do for the store, over drives as bytes: one leader that writes with the real codecs.
+
+    ``answering`` False is an agent that nobody reaches; ``reach`` are how many drives each following record gets to."""
+
+    def __init__(self, size: int = 3) -> None:
+        self.names = tuple(f"q{i}" for i in range(size))
+        self.drives = {name: Drive() for name in self.names}
+        self.answering = True
+        self.reach = size
+
+    def _newest(self) -> Stored | None:
+        if not self.answering:
+            raise Unreachable("RPC-001", "no agent answers")
+        found = newest({name: drive.records() for name, drive in self.drives.items()}, self.names)
+        assert found.found
+        return found.certain
+
+    def leader_load(self) -> tuple[int, bytes] | None:
+        """From the newest record's snapshot."""
+        last = self._newest()
+        if last is None or last.record.snapshot is None:
+            return None
+        at = last.record.snapshot
+        areas = (snapshot.verified(drive.area(at.area), at) for drive in self.drives.values())
+        return at.generation, next(raw for raw in areas if raw is not None)
+
+    def leader_save(self, expects: int, generation: int, raw: bytes, *, form: bool = False) -> None:
+        """Snapshot, then record, as far as ``reach`` goes."""
+        last = self._newest()
+        if (last is None) != form or (last is not None and _generation(last) != expects):
+            raise Conflict("STORE-002", "the journal is elsewhere")
+        at = snapshot.located(raw, snapshot.free_area(last.record.snapshot if last else None), generation)
+        one = replace(plain(1, last.record.sequence + 1 if last else 1), snapshot=at)
+        encoded = record.encode(one, last.digest if last else record.NO_PREVIOUS)
+        for name in self.names:
+            self.drives[name].write(layout.snapshot_at(at.area), layout.padded(raw))
+        for name in self.names[: self.reach]:
+            self.drives[name].write(layout.record_at(one.sequence), encoded)
+        if self.reach <= len(self.names) // 2:
+            raise Unreachable("RPC-001", "the leader has no majority")
+
+
+def _generation(last: Stored) -> int:
+    return last.record.snapshot.generation if last.record.snapshot else 0
