@@ -105,7 +105,7 @@ def advise(groups: Sequence[GroupLoad], members: Iterable[str]) -> Advice:
     moves = [(_loads(groups, {**owners, **move.owners}, measured=measured), move) for move in _moves(groups, owners)]
     if not moves or not max(now.values()):
         return _nothing(now, "there is nothing to move", measured=measured)
-    # Of moves that help alike, the one that takes fewer groups along; then by name, so that the advice is stable.
+    # Of moves that help alike, the one that takes fewer groups along; then the way home; then by name.
     after, best = min(moves, key=lambda each: (max(each[0].values()), len(each[1].owners), each[1].name))
     busier = max(NODES, key=lambda node: now[node])
     if (max(now.values()) - max(after.values())) * 100 < WORTH_PERCENT * max(now.values()):
