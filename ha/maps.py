@@ -25,8 +25,8 @@ MAX_OFFERED: Final = 4
 
 
 class Maps:
-    """``current`` is the newest map known here, ``certain`` the place in the journal that it was read from, None for one
-    that no record has named."""
+    """``current`` is the newest map known here, ``certain`` the place in the journal that it was read from: None for
+    one that no record has named."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,1 +1,1 @@
-"""Thin adapters between the HA decision and the world: sockets, processes, drives, addresses."""
+"""Sockets, clocks, processes and files of the HA manager; nothing is decided here."""

@@ -29,6 +29,7 @@ from dataplane.rpc.methods import framework
 from ha import keys
 from ha.adapters import sets
 from ha.adapters.groups import FOR_EVER_MS, Channel, Groups, Wanted
+from ha.adapters.lease_page import NOBODY, Process
 from ha.model import NO_KEY, Engine, EngineState, GroupId, NodeName, Operation, Outcome, ServiceMap
 from ha.policy import Policy
 
@@ -56,7 +57,7 @@ class Connection(Channel, Protocol):
 class Incarnation:
     """One life of a data plane.  ``handle`` is its pidfd; it becomes readable when the process has ended."""
 
-    pid: int
+    process: Process
     key: int
     handle: int
     ended: bool = False
@@ -68,14 +69,14 @@ class Incarnation:
         """Raises ``OSError`` when there is no such process."""
         handle = os.pidfd_open(pid)
         try:
-            started = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-            # The name of the process, in parentheses, may hold anything; the start is the 20th field after it.
-            start = started.rpartition(")")[2].split()[19]
-            life = keys.life_of(BOOT.read_text(encoding="ascii").strip(), pid, start)
+            process = Process.of(pid)
+            if process is None:
+                raise ProcessLookupError(f"process {pid} has ended")
+            life = keys.life_of(BOOT.read_text(encoding="ascii").strip(), pid, process.started)
         except BaseException:
             os.close(handle)
             raise
-        return cls(pid, keys.make_key(array, node, life), handle)
+        return cls(process, keys.make_key(array, node, life), handle)
 
     def gone(self) -> bool:
         """Whether the process has ended, asked of the kernel."""
@@ -144,9 +145,9 @@ class EngineAccess:
         return dict(self._groups.problems) if self._groups is not None else {}
 
     @property
-    def pid(self) -> int | None:
-        """Of the incarnation that lives."""
-        return self._life.pid if self._life is not None and not self._life.ended else None
+    def process(self) -> Process:
+        """That of the incarnation that lives; nobody where none does."""
+        return self._life.process if self._life is not None and not self._life.ended else NOBODY
 
     # -- what is to be done
 
@@ -210,7 +211,7 @@ class EngineAccess:
     async def _with(self, connection: Connection) -> None:
         """One connection, from its first answer to its end."""
         life = self._life
-        if life is None or life.ended or life.gone() or life.pid != connection.peer_pid:
+        if life is None or life.ended or life.gone() or life.process.pid != connection.peer_pid:
             fresh = Incarnation.of(self._array, self._node, connection.peer_pid)
             try:
                 await connection.run(framework.get_version(), FOR_EVER_MS)
@@ -249,7 +250,7 @@ class EngineAccess:
             if life.gone():
                 self._ended(life)
             else:
-                log.warning("process %d has lost its socket to another data plane: killed", life.pid)
+                log.warning("process %d has lost its socket to another data plane: killed", life.process.pid)
                 life.kill()
                 await asyncio.sleep(AGAIN_S)
         # Let the death be seen before the next incarnation is.
@@ -259,7 +260,7 @@ class EngineAccess:
         asyncio.get_running_loop().remove_reader(life.handle)
         if not life.ended:
             life.ended = True
-            self.problem = f"process {life.pid} has ended"
+            self.problem = f"process {life.process.pid} has ended"
             self._news()
 
     async def _part(self, connection: Connection) -> None:

@@ -179,7 +179,7 @@ def test_an_incarnation_has_one_key_and_its_end_is_seen(lab: Lab) -> None:
         key = await held.alive()
         found.append(key)
         assert keys.node_of("lab", key) == "a"
-        assert held.access.pid == lab.engine.process.pid
+        assert held.access.process.pid == lab.engine.process.pid
         assert held.access.kill(key + 1) is False
         assert lab.engine.running
         held.access.built(5)
@@ -188,7 +188,7 @@ def test_an_incarnation_has_one_key_and_its_end_is_seen(lab: Lab) -> None:
         await held.until(lambda: held.access.engine().state is EngineState.DEAD)
         assert held.access.engine().key == key
         assert held.access.kill(key) is False
-        assert held.access.pid is None
+        assert held.access.process.pid == 0
         await asyncio.to_thread(lab.restart)
         await held.until(lambda: held.access.engine().state is EngineState.ALIVE)
         assert held.access.engine().built == 0
@@ -235,7 +235,7 @@ def test_an_engine_whose_socket_another_took_is_ended(lab: Lab) -> None:
         first.process.send_signal(signal.SIGCONT)
         await held.channels[-1].close()
         await held.until(lambda: held.access.engine().key not in (0, key))
-        assert held.access.pid == lab.engine.process.pid
+        assert held.access.process.pid == lab.engine.process.pid
         assert await asyncio.to_thread(first.process.wait) == -signal.SIGKILL
 
     play(lab, story)
