@@ -19,9 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from dataplane.rpc.mux import Mux
-
 from controlplane.domain.errors import Conflict, Ws7000Error
+from dataplane.rpc.mux import Mux
 from ha.adapters import realtime
 from ha.adapters.drives import DriveAccess
 from ha.adapters.engine import Connection, EngineAccess
@@ -113,7 +112,7 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
 
     def drives(connection: Connection) -> DriveAccess:
         assert isinstance(connection, Mux)
-        return DriveAccess(connection, config.node, policy, now_ms)
+        return DriveAccess(connection, config.array, config.node, policy, now_ms, woken)
 
     agent = Agent(
         config, policy, now_ms,

@@ -10,7 +10,9 @@ from controlplane.domain.codes import cli, engine, ha, ha_agent, ha_beat, ha_jou
 from controlplane.domain.codes.page import Page
 
 PAGES: dict[str, Page] = {
-    page.code: page for module in (spec, plan, store, rpc, engine, ha, ha_agent, ha_beat, ha_journal, host, cli) for page in module.PAGES
+    page.code: page
+    for module in (spec, plan, store, rpc, engine, ha, ha_agent, ha_beat, ha_journal, host, cli)
+    for page in module.PAGES
 }
 
 __all__ = ["PAGES", "Page"]
