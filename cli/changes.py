@@ -86,6 +86,11 @@ def switch_over(settings: Settings, *, to: str, subsystem: str | None, dry_run: 
     """Move ANA groups; the array as it was applied is the one that counts, not what the file says now."""
     out = Output(settings)
     state = stored_state(settings, out)
+    if state.array.active_active:
+        from cli.ha.orders import switch_over_by_agents
+
+        switch_over_by_agents(out, state, to=to, subsystem=subsystem, dry_run=dry_run)
+        return
     with Reconciler.in_folder(state.array, settings.state) as reconciler:
         if dry_run:
             view = reconciler.look()
@@ -94,18 +99,21 @@ def switch_over(settings: Settings, *, to: str, subsystem: str | None, dry_run: 
             write_plan(out, state.array.name, *reconciler.propose(moved))
             return
         with out.progress() as advance:
-            applied = reconciler.switchover(to, subsystem, listen=_told(advance))
+            applied = reconciler.switchover(to, subsystem, listen=_told(out, advance))
     _write_applied(out, state.array.name, applied)
 
 
 def _run(out: Output, reconciler: Reconciler, consent: Consent) -> Applied:
     with out.progress() as advance:
-        return reconciler.apply(consent, listen=_told(advance))
+        return reconciler.apply(consent, listen=_told(out, advance))
 
 
-def _told(advance: Callable[[int, int, str], None]) -> Callable[[Progress], None]:
+def _told(out: Output, advance: Callable[[int, int, str], None]) -> Callable[[Progress], None]:
     def listen(progress: Progress) -> None:
         step = progress.step
+        if progress.waits:
+            out.say(progress.waits)
+            return
         advance(progress.done, progress.total, f"{step.node}: {step.sentence}" if step else "")
 
     return listen

@@ -25,6 +25,7 @@ NOUNS: Final = {
     "drive": ("cli.commands.drive", "drive", "The drives, as adopted and as both nodes see them."),
     "engine": ("cli.commands.engine", "engine", "Run the embedded engine, or ask an engine for its methods."),
     "explain": ("cli.commands.explain", "explain", "Tell more about an error code."),
+    "ha": ("cli.commands.ha", "ha", "High availability: who serves what, and why; agents and moves."),
     "host": ("cli.commands.host", "host", "The hosts, and what each may see."),
     "node": ("cli.commands.node", "node", "The storage heads and their engines."),
     "pool": ("cli.commands.pool", "pool", "The pools that volumes are cut from."),

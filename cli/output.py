@@ -74,7 +74,8 @@ def _console(color: Color, *, stderr: bool) -> Console:
     )
 
 
-def _paint(line: str) -> Text:
+def painted(line: str) -> Text:
+    """The line with its states coloured."""
     text = Text(line)
     for word, style in _STYLES.items():
         text.highlight_regex(rf"(?<![\w-]){word}(?![\w-])", style)
@@ -96,12 +97,12 @@ class Output:
 
     def say(self, text: str) -> None:
         """Talk: to stderr."""
-        self._talk.print(_paint(harmless(text)))
+        self._talk.print(painted(harmless(text)))
 
     def text(self, text: str) -> None:
         """A result that is text for people: to stdout."""
         for line in harmless(text).rstrip("\n").split("\n"):
-            self._out.print(_paint(line))
+            self._out.print(painted(line))
 
     def raw(self, text: str) -> None:
         """A result that is a document (YAML, JSON): to stdout as it is."""
@@ -146,7 +147,7 @@ class Output:
         widths, gap = _fitted([max(map(cell_len, cells)) for cells in zip(*rows, strict=True)], self._limit(wide=wide))
         for row in rows:
             cells = [_cut(cell, width) for cell, width in zip(row, widths, strict=True)]
-            self._out.print(_paint((" " * gap).join(cells).rstrip()))
+            self._out.print(painted((" " * gap).join(cells).rstrip()))
 
     def _limit(self, *, wide: bool) -> int | None:
         """Where lines end: COLUMNS, else the terminal's width, else (in a pipe, or wide) nowhere."""

@@ -62,6 +62,17 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def free_udp_ports(count: int) -> list[int]:
+    """UDP ports of loopback that nobody uses now, for the heartbeats of agents that are tried out."""
+    held = [sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM) for _ in range(count)]
+    for each in held:
+        each.bind(("127.0.0.1", 0))
+    ports = [int(each.getsockname()[1]) for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
 def find_spdk() -> Path | None:
     """The ``nvmf_tgt`` to use, or None where SPDK is not installed."""
     prefix = os.environ.get("WS7000_SPDK_PREFIX")

@@ -47,6 +47,8 @@ class AgentConfig:
     secret_file: str
     policy: str
     paths: tuple[HeartbeatPath, ...]
+    failback: bool = False
+    """Whether groups come home by themselves; goes over what the policy of that name says."""
     addresses: tuple[DataAddress, ...] = ()
     interfaces: tuple[str, ...] = ()
     """Network interfaces of the data ports, to see which have a link; empty where that is not asked."""

@@ -77,7 +77,8 @@ def _engine(turn: Turn, memory: Memory) -> Memory:
         refused += [m.order for m in memory.moving.values()]
         memory = replace(
             memory.moved(Event.ENGINE_GONE, turn.now), ended=memory.key, takeover=None, rebuild=None, released={},
-            moving={}, save=None, saving=0, pause=None, repair=None, kick=None, cancel=False, taken_at=None, attempted=None,
+            moving={}, save=None, saving=0, pause=None, repair=None, kick=None, cancel=False, taken_at=None,
+            attempted=None,
         )  # fmt: skip
         for number in dict.fromkeys(refused):
             memory = memory.answered(number, "HA-009", "the data plane of this node ended meanwhile")

@@ -8,7 +8,8 @@ Invariants (made true by ``controlplane.spec.resolve``, relied upon here):
 - names are unique within their kind, and every name that is used exists;
 - a drive belongs to at most one pool;
 - a subsystem ``default`` exists as soon as one volume names no subsystem;
-- drives given as files have a shelf; ``ha_intent`` is set exactly when ``ha`` is ``active-active``.
+- drives given as files have a shelf; ``ha_intent`` is set exactly when ``ha`` is ``active-active``, and then each
+  node has the socket of its agent, and the intent its secret file.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ Family = Literal["ipv4", "ipv6"]
 DEFAULT_SUBSYSTEM: Final = "default"
 DEFAULT_CHUNK_BYTES: Final = 64 * KIB
 NQN_PREFIX: Final = "nqn.2026-01.io.ws7000"
+DEFAULT_HEARTBEAT: Final = 7700
+"""UDP port of the heartbeats between the agents; registered with nobody."""
 
 
 class Protection(StrEnum):
@@ -67,23 +70,44 @@ def shelf_nqn(array: str, drive: str) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Takeover:
+    """How an address moves: the network interface that carries it (called alike on both nodes) and its prefix."""
+
+    interface: str
+    prefix: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A data port of a node: hosts connect here (transport, address, service = TCP port number)."""
+    """A data port of a node: hosts connect here (transport, address, service = TCP port number).  With ``takeover``
+    the agents bring the address up, on the node's own machine or, after it has failed, on the other."""
 
     transport: Transport
     address: str
     service: int
     family: Family
+    takeover: Takeover | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A storage head.  ``rpc`` is the path of the engine's UNIX socket, or ``host:port``."""
+    """A storage head.  ``rpc`` is the path of the engine's UNIX socket, or ``host:port``; ``agent`` the path of its
+    agent's control socket, empty without high availability.  Heartbeats go over the UDP port ``heartbeat`` of
+    ``heartbeat_addresses``, or of the ports that do not move where none are given."""
 
     name: NodeName
     rpc: str
     ports: tuple[Port, ...]
     cores: tuple[int, ...]
+    agent: str = ""
+    heartbeat: int = DEFAULT_HEARTBEAT
+    heartbeat_addresses: tuple[str, ...] = ()
+
+    @property
+    def heard_at(self) -> tuple[str, ...]:
+        """The addresses of its heartbeats, each once."""
+        fixed = tuple(port.address for port in self.ports if port.takeover is None)
+        return tuple(dict.fromkeys(self.heartbeat_addresses or fixed))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,10 +223,13 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HaIntent:
-    """How the two nodes stand in for each other; ``quorum_drives`` is odd."""
+    """How the two nodes stand in for each other; ``quorum_drives`` is odd.  ``secret_file`` is the path of the secret
+    that heartbeats are signed with, on each node; with ``failback`` groups come home by themselves."""
 
     policy: HaPolicy = HaPolicy.FAST
     quorum_drives: int = 5
+    secret_file: str = ""
+    failback: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +253,15 @@ class NetworkIntent:
     mtu: int
     cable_m: int
     classes: tuple[TrafficClass, ...]
+
+
+def heartbeat_paths(ours: Node, peer: Node) -> tuple[tuple[str, str], ...]:
+    """The pairs of addresses that heartbeats go between, in order, never IPv4 with IPv6."""
+    found: list[tuple[str, str]] = []
+    for family in ("ipv4", "ipv6"):
+        here, there = ([each for each in node.heard_at if family_of(each) == family] for node in (ours, peer))
+        found += zip(here, there, strict=False)
+    return tuple(found)
 
 
 _T = TypeVar("_T", Node, Drive, Pool, Subsystem, Volume, Host)
@@ -257,6 +293,11 @@ class Array:
     network: NetworkIntent | None = None
     shelf: Shelf | None = None
     ha_intent: HaIntent | None = None
+
+    @property
+    def active_active(self) -> bool:
+        """Whether agents say which node serves what."""
+        return self.ha is HaMode.ACTIVE_ACTIVE
 
     def node(self, name: str) -> Node:
         """The node of that name."""

@@ -89,7 +89,8 @@ class ListenerKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubsystemImage:
-    """A subsystem on one node; ``listeners`` maps an address to the ANA state of each group."""
+    """A subsystem on one node; ``listeners`` maps an address to the ANA state of each group (see
+    ``NodeImage.agents`` for when a wanted one has none)."""
 
     nqn: str
     serial: str
@@ -123,6 +124,9 @@ class NodeImage:
     """Limits by bdev name; a bdev without limits is absent."""
     keys: frozenset[str] = frozenset()
     subsystems: Mapping[str, SubsystemImage] = field(default_factory=dict)
+    agents: bool = False
+    """Of a wanted image: the agents of high availability say which node serves a group, so that ANA states of its
+    listeners are neither wanted nor compared, and a listener's map of groups is empty."""
     unmanaged: tuple[str, ...] = ()
     """Objects on the engine that this array did not make; shown, never touched."""
 
@@ -151,6 +155,11 @@ def drive_bdev(drive: str) -> str:
 def slice_bdev(drive: str, index: int) -> str:
     """The bdev of a slice, as ``bdev_split_create`` names it."""
     return f"{drive}n1p{index}"
+
+
+def mirror_bdev(volume: str, piece: int) -> str:
+    """The mirrored set of a volume's piece."""
+    return f"{volume_bdev(volume)}.m{piece}"
 
 
 def volume_bdev(volume: str) -> str:

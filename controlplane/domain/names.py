@@ -21,6 +21,8 @@ UUID_NQN: Final = "nqn.2014-08.org.nvmexpress:uuid:"
 DISCOVERY_NQN: Final = "nqn.2014-08.org.nvmexpress.discovery"
 SERIAL_MAX: Final = 20
 """Identify Controller, bytes 23:04 (NVMe base 2.0, figure 275): 20 ASCII characters."""
+INTERFACE_MAX: Final = 15
+"""``IFNAMSIZ`` is 16 with its null (Linux include/uapi/linux/if.h)."""
 SOCKET_PATH_MAX: Final = 107
 """``sun_path`` holds 108 bytes with its null (unix(7))."""
 
@@ -129,12 +131,28 @@ def is_socket_path(rpc: str) -> bool:
 def check_rpc(text: str) -> str:
     """Where an engine answers: a path (with a ``/`` in it) or ``host:port``."""
     if is_socket_path(text):
-        check_path(text)
-        if len(text.encode()) > SOCKET_PATH_MAX:
-            raise NamingError(f"the path of a UNIX socket has at most {SOCKET_PATH_MAX} bytes")
-        return text
+        return check_socket_path(text)
     host, port = split_host_port(text)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def check_socket_path(text: str) -> str:
+    """The path of a UNIX socket: with a ``/`` in it, as everywhere in array.yaml."""
+    check_path(text)
+    if not is_socket_path(text):
+        raise NamingError("the path of a UNIX socket is written with a '/' in it")
+    if len(text.encode()) > SOCKET_PATH_MAX:
+        raise NamingError(f"the path of a UNIX socket has at most {SOCKET_PATH_MAX} bytes")
+    return text
+
+
+def check_interface(text: str) -> str:
+    """The name of a network interface, as the kernel takes it (Linux net/core/dev.c, ``dev_valid_name``)."""
+    if not 1 <= len(text.encode("utf-8", "replace")) <= INTERFACE_MAX:
+        raise NamingError(f"the name of a network interface has 1 to {INTERFACE_MAX} bytes")
+    if text in (".", "..") or any(letter in "/:" or letter.isspace() or not letter.isprintable() for letter in text):
+        raise NamingError("the name of a network interface has no blanks, no '/' and no ':'")
+    return text
 
 
 def split_host_port(text: str) -> tuple[str, int]:

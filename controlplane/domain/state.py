@@ -45,6 +45,9 @@ class DriveRecord:
     slice_count: int
     size_bytes: int
     serial: str
+    block_bytes: int = 0
+    """Logical block size; 0 in a state from before it was kept, until the drive is seen again.  Never guessed: a
+    write by a wrong block size lands elsewhere."""
     clean: frozenset[int] = frozenset()
 
 

@@ -221,6 +221,7 @@ def _adopt(state: State, facts: Mapping[str, DriveFacts]) -> tuple[State, list[W
             count = min(facts[name].size_bytes // slice_bytes, limit)
             kept = drives.get(name)
             if kept is not None and (name in busy or (kept.slice_bytes, kept.slice_count) == (slice_bytes, count)):
+                drives[name] = replace(kept, block_bytes=kept.block_bytes or facts[name].block_bytes)
                 continue
             if count < 2:
                 problems.append(_too_small(name, facts[name].size_bytes, slice_bytes))
@@ -231,6 +232,7 @@ def _adopt(state: State, facts: Mapping[str, DriveFacts]) -> tuple[State, list[W
                 slice_count=count,
                 size_bytes=facts[name].size_bytes,
                 serial=facts[name].serial,
+                block_bytes=facts[name].block_bytes,
             )
     return replace(state, drives=drives), problems
 

@@ -33,7 +33,10 @@ def diff_node(want: NodeImage, seen: NodeImage) -> list[Placed]:
     found += _keys(want, seen)
     for nqn in sorted(set(want.subsystems) | set(seen.subsystems)):
         found += _subsystem(want.node, nqn, want.subsystems.get(nqn), seen.subsystems.get(nqn), replaced)
-    return found
+    # The agents alone raise and lower ANA where there are any (I1).  What is taken down meanwhile needs no lowering:
+    # removing a namespace waits until its I/O has ended, a listener takes its connections along, and the group keeps
+    # its owner, so that nobody else serves it; what is made anew is born inaccessible, until the agent raises it.
+    return [item for item in found if not isinstance(item[2], s.SetAna)] if want.agents else found
 
 
 def _transports(want: NodeImage, seen: NodeImage) -> Iterator[Placed]:

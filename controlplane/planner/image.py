@@ -3,6 +3,7 @@
 Both nodes get the same stack, built from the same map with the same UUIDs, so that a takeover moves no
 metadata; they differ only in their listeners, their CNTLID range and the ANA state of each group.  A volume
 that still has unscrubbed slices gets its stack but no namespace: nobody may read what was there before.
+Where agents say which node serves what (high availability), no ANA state is wanted of a listener.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from controlplane.domain.image import (
     RaidImage,
     SplitImage,
     SubsystemImage,
+    mirror_bdev,
     slice_bdev,
     volume_bdev,
 )
@@ -89,6 +91,7 @@ def _wanted(state: State, node: Node, raids: Mapping[str, RaidImage]) -> NodeIma
         },
         raids=raids,
         qos={volume_bdev(v.name): v.qos for v in state.volumes.values() if not v.qos.unlimited},
+        agents=state.array.active_active,
         keys=frozenset(key_name(host.name) for host in state.array.hosts if host.secret_file),
         subsystems={record.nqn: _subsystem(state, node, record) for record in state.subsystems.values()},
     )
@@ -112,7 +115,7 @@ def volume_stack(volume: VolumeRecord) -> Iterator[RaidImage]:
     top = volume_bdev(volume.name)
     depth = 0
     if volume.protection is Protection.MIRROR:
-        pieces = [f"{top}.m{i}" for i in range(len(volume.rows))]
+        pieces = [mirror_bdev(volume.name, i) for i in range(len(volume.rows))]
         for name, row in zip(pieces, volume.rows, strict=True):
             legs = tuple(slice_bdev(ref.drive, ref.index) for ref in row)
             yield _raid(volume, name, "raid1", legs, depth)
@@ -146,10 +149,10 @@ def _subsystem(state: State, node: Node, record: SubsystemRecord) -> SubsystemIm
     nqn_of = {host.name: host.nqn for host in state.array.hosts}
     key_of = {host.name: key_name(host.name) if host.secret_file else "" for host in state.array.hosts}
     named = sorted({name for volume in volumes for name in volume.hosts})
-    groups = {
+    groups = {} if state.array.active_active else {
         group: AnaState.OPTIMIZED if state.owner(record.name, group) == node.name else AnaState.INACCESSIBLE
         for group in HOME_OF_GROUP
-    }
+    }  # fmt: skip
     low, high = CNTLIDS[node.name]
     return SubsystemImage(
         nqn=record.nqn,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from controlplane.domain.desired import Array, FabricsDrive, PcieDrive
 from controlplane.domain.errors import Refused, Unreachable, Ws7000Error
@@ -110,12 +111,28 @@ def _steps(
     labelled, problems = label_steps(before, after, labels)
     return placed + labelled, [
         *problems,
+        *_left_alone(before, after),
         *_self_willed(images),
         *_beyond_engine(after, images),
-        *_split_mirrors(wanted, images),
+        *_split_mirrors(wanted, images, agents=after.array.active_active),
         *_stale_state(after, images),
         *_built_blind(placed, images, labels),
         *_wrong_serials(after, images),
+    ]
+
+
+def _left_alone(before: State, after: State) -> list[Ws7000Error]:
+    """An array whose agents own its ANA states, and that is to have none: the plan would raise what they lower, and
+    the drives' reservations, which nobody would hold any more, keep a restarted engine out."""
+    if not before.array.active_active or after.array.active_active or not before.drives:
+        return []
+    return [
+        Refused(
+            "PLAN-026",
+            "high availability cannot be taken off an array that has drives",
+            why="its drives are reserved for members that its agents admit; an engine alone could not use them",
+            remedy="keep ha in array.yaml; to change the nodes by hand for a while: ws7000 ha pause",
+        )
     ]
 
 
@@ -179,7 +196,19 @@ def _built_blind(
     ]
 
 
-def _split_mirrors(wanted: Mapping[str, NodeImage], images: Mapping[str, NodeImage]) -> list[Ws7000Error]:
+_COPY_OUT: Final = (
+    "do not restart this node's engine nor switch over; copy the volume's data to a new volume through this node, then "
+    "remove it (rebuild is not offered yet)"
+)
+_REPAIR: Final = (
+    "bring the drive back or replace it, then ws7000 ha drive-repaired DRIVE; the owner rebuilds the leg, and "
+    "ws7000 ha status says when the legs are equal"
+)
+
+
+def _split_mirrors(
+    wanted: Mapping[str, NodeImage], images: Mapping[str, NodeImage], *, agents: bool
+) -> list[Ws7000Error]:
     """Mirrors of a wanted volume that no longer have both legs.
 
     Taking such a set down and building it again would bring the old leg back without a rebuild, and reads would
@@ -194,8 +223,7 @@ def _split_mirrors(wanted: Mapping[str, NodeImage], images: Mapping[str, NodeIma
                         f"mirror {name} on node {node} has lost a leg",
                         why="the leg that dropped out lacks what was written since; without a rebuild it would be "
                         "served as good data",
-                        remedy="do not restart this node's engine nor switch over; copy the volume's data to a new "
-                        "volume through this node, then remove it (rebuild is not offered yet)",
+                        remedy=_REPAIR if agents else _COPY_OUT,
                     )
                 )
     return problems

@@ -34,11 +34,13 @@ SCRUB_BATCH_BYTES = 64 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """``done`` of ``total`` steps; ``step`` is about to run, or None when all are done."""
+    """``done`` of ``total`` steps; ``step`` is about to run, or None when all are done, or while something is waited
+    for (``waits`` says what)."""
 
     done: int
     total: int
     step: Step | None
+    waits: str = ""
 
 
 Listener = Callable[[Progress], None]

@@ -15,7 +15,6 @@ from controlplane.domain.desired import (
     Array,
     Drive,
     FileDrive,
-    HaMode,
     Pool,
     Protection,
     TrafficClass,
@@ -271,30 +270,6 @@ def unused_drives(array: Array, paths: dict[str, Path], report: Report) -> None:
         report.warn(
             "SPEC-062", paths[spare[0]], f"in no pool: {few}", "drives outside of pools hold no data",
             "add them to a pool, unless they are spares",
-        )  # fmt: skip
-
-
-def high_availability(array: Array, spec: ArraySpec, report: Report) -> None:
-    """What standing in for each other needs: two nodes, drives both reach, drives enough to vote."""
-    if array.ha is HaMode.NONE or array.ha_intent is None:
-        return
-    if len(spec.nodes) < 2 and report.whole("nodes"):
-        report.problem(
-            "SPEC-039", ("ha",), "high availability needs two nodes, and the file has one",
-            "nobody could stand in for it", "write 'ha: none', or add node b",
-        )  # fmt: skip
-    quorum = array.ha_intent.quorum_drives
-    if report.whole("drives") and len(array.drives) < quorum:
-        report.problem(
-            "SPEC-044", ("ha", "quorum_drives"), f"{quorum} drives are to vote, and the file has {len(array.drives)}",
-            "each voice is one drive", "add drives, write 'quorum_drives: 3', or 'ha: none'",
-        )  # fmt: skip
-    files = [drive.name for drive in array.drives if isinstance(drive.source, FileDrive)]
-    if files and spec.shelf is None and report.whole("shelf"):
-        report.problem(
-            "SPEC-039", ("ha",), f"drive {files[0]} is a file, and no shelf is given that both nodes reach",
-            "a file belongs to one machine; only a shelf process shows it to both nodes",
-            "add 'shelf: {address: ...}' with an address both nodes reach, or write 'ha: none'",
         )  # fmt: skip
 
 

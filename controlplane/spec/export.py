@@ -17,9 +17,12 @@ from controlplane.domain.desired import (
     Drive,
     FabricsDrive,
     FileDrive,
+    HaIntent,
     NetworkIntent,
+    Node,
     PcieDrive,
     Pool,
+    Port,
     TrafficClass,
     Volume,
 )
@@ -65,22 +68,9 @@ def _array(array: Array) -> dict[str, object]:
         "apiVersion": API_VERSION,
         "kind": "Array",
         "name": array.name,
-        "ha": "none" if array.ha_intent is None else {
-            "policy": array.ha_intent.policy.value, "quorum_drives": array.ha_intent.quorum_drives
-        },
-        "nodes": [
-            {
-                "name": node.name,
-                "rpc": node.rpc,
-                "cores": list(node.cores),
-                "ports": [
-                    {"transport": port.transport, "address": port.address, "service": port.service}
-                    for port in node.ports
-                ],
-            }
-            for node in array.nodes
-        ],
-    }  # fmt: skip
+        "ha": "none" if array.ha_intent is None else _ha(array.ha_intent),
+        "nodes": [_node(node) for node in array.nodes],
+    }
     if array.shelf is not None:
         body["shelf"] = {"address": array.shelf.address, "service": array.shelf.service}
     body["drives"] = [_drive(drive) for drive in array.drives]
@@ -93,6 +83,36 @@ def _array(array: Array) -> dict[str, object]:
     if array.network is not None:
         body["network"] = _network(array.network)
     return body
+
+
+def _ha(intent: HaIntent) -> dict[str, object]:
+    return {
+        "policy": intent.policy.value,
+        "quorum_drives": intent.quorum_drives,
+        "secret_file": intent.secret_file,
+        "failback": intent.failback,
+    }
+
+
+def _node(node: Node) -> dict[str, object]:
+    return _without_none(
+        {
+            "name": node.name,
+            "rpc": node.rpc,
+            "cores": list(node.cores),
+            "agent": node.agent or None,
+            "heartbeat": node.heartbeat,
+            "heartbeat_addresses": list(node.heartbeat_addresses) or None,
+            "ports": [_port(port) for port in node.ports],
+        }
+    )
+
+
+def _port(port: Port) -> dict[str, object]:
+    entry: dict[str, object] = {"transport": port.transport, "address": port.address, "service": port.service}
+    if port.takeover is not None:
+        entry["takeover"] = {"interface": port.takeover.interface, "prefix": port.takeover.prefix}
+    return entry
 
 
 def _without_none(entry: dict[str, object]) -> dict[str, object]:

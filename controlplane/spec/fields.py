@@ -170,6 +170,8 @@ Nqn = Annotated[
 ]  # fmt: skip
 Address = Annotated[str, _named("ws_address", names.ip_text, "write the address itself, as in 10.8.0.1 or fd00::1")]
 Rpc = Annotated[str, _named("ws_rpc", names.check_rpc, "write a path such as ./run/a.sock, or 127.0.0.1:5260")]
+SocketPath = Annotated[str, _named("ws_rpc", names.check_socket_path, "write a path such as ./run/a.agent.sock")]
+Interface = Annotated[str, _named("ws_name", names.check_interface, "see 'ip -brief link' for the names")]
 PathText = Annotated[str, _named("ws_text", names.check_path, "write the path of a file")]
 Serial = Annotated[str, _named("ws_text", names.check_serial, "copy it from 'nvme list' or the label of the drive")]
 Pcie = Annotated[

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from controlplane.domain.desired import DEFAULT_CHUNK_BYTES, DEFAULT_SUBSYSTEM
+from controlplane.domain.desired import DEFAULT_CHUNK_BYTES, DEFAULT_HEARTBEAT, DEFAULT_SUBSYSTEM
 from controlplane.spec import fields as f
 from controlplane.spec import limits
 from controlplane.spec.problems import nearest, shown
@@ -20,10 +20,18 @@ API_VERSION: Final = "ws7000/v1"
 DEFAULT_SERVICE: Final = 4420
 """The IANA port of NVMe over Fabrics, and of RoCE; discovery would be 8009 (NVMe/TCP 1.0, 3.1.2)."""
 DEFAULT_SHELF_SERVICE: Final = 4430
+DEFAULT_HA_SECRET: Final = "./ha.secret"  # noqa: S105 - the name of a file
 
 
 class _Keys(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TakeoverSpec(_Keys):
+    """How the address of a port moves to the other node."""
+
+    interface: f.Interface = Field(description="Network interface that carries it, called alike on both nodes.")
+    prefix: Annotated[int, f.bounded(1, 128)] = Field(description="Length of the network prefix, as in 24.")
 
 
 class PortSpec(_Keys):
@@ -32,6 +40,7 @@ class PortSpec(_Keys):
     transport: Literal["tcp", "rdma"] = Field(description="NVMe over TCP or over RDMA (RoCEv2).")
     address: f.Address = Field(description="IPv4 or IPv6 address that hosts connect to.")
     service: f.Service = Field(DEFAULT_SERVICE, description="TCP or RDMA port, 1 to 65535; default 4420.")
+    takeover: TakeoverSpec | None = Field(None, description="The agents move the address; default: it stays.")
 
 
 class NodeSpec(_Keys):
@@ -41,6 +50,11 @@ class NodeSpec(_Keys):
     rpc: f.Rpc = Field(description="Where the engine's JSON-RPC answers: path of a UNIX socket, or host:port.")
     ports: list[PortSpec] = Field(description="Data ports, 1 to 16 a node.")
     cores: f.Cores = Field(default=[], description="Cores of the engine, as in [1, 2-5]; default: its own choice.")
+    agent: f.SocketPath | None = Field(None, description="Control socket of its agent; default: beside rpc.")
+    heartbeat: f.Service = Field(DEFAULT_HEARTBEAT, description="UDP port of heartbeats, 1 to 65535; default 7700.")
+    heartbeat_addresses: list[f.Address] = Field(
+        default=[], description="Addresses of its heartbeats; default: those of the ports that do not move."
+    )
 
 
 class ShelfSpec(_Keys):
@@ -130,6 +144,10 @@ class HaSpec(_Keys):
 
     policy: Literal["fast", "slow"] = Field("fast", description="Set of timeouts; default fast.")
     quorum_drives: f.Quorum = Field(5, description="Drives that vote: 3, 5 or 7; default 5.")
+    secret_file: f.PathText = Field(
+        DEFAULT_HA_SECRET, description="File with the secret of heartbeats; default ha.secret beside this file."
+    )
+    failback: bool = Field(default=False, description="Groups come home by themselves; default false.")
 
 
 class ClassSpec(_Keys):

@@ -26,15 +26,16 @@ from controlplane.domain.desired import (
     Qos,
     Shelf,
     Subsystem,
+    Takeover,
     TrafficClass,
     Volume,
     family_of,
     subsystem_nqn,
 )
 from controlplane.domain.names import is_socket_path
-from controlplane.spec import checks, limits
+from controlplane.spec import checks, checks_ha, limits
 from controlplane.spec.drives import open_drives
-from controlplane.spec.model import ArraySpec, HostSpec, NetworkSpec, NodeSpec, PoolSpec, ShelfSpec, VolumeSpec
+from controlplane.spec.model import ArraySpec, HaSpec, HostSpec, NetworkSpec, NodeSpec, PoolSpec, ShelfSpec, VolumeSpec
 from controlplane.spec.patterns import PatternError, expand
 from controlplane.spec.problems import shown
 from controlplane.spec.report import Report
@@ -72,7 +73,7 @@ def resolve(spec: ArraySpec, report: Report) -> Array:
     paths = {drive.name: path for path, drive in reversed(opened)}
     array = Array(
         name=spec.name,
-        nodes=tuple(_node(node, report) for node in spec.nodes),
+        nodes=tuple(_node(node, report, agents=spec.ha is not None) for node in spec.nodes),
         drives=tuple(drive for _, drive in opened),
         pools=_pools(spec, drives, report),
         subsystems=_subsystems(spec, report),
@@ -81,27 +82,46 @@ def resolve(spec: ArraySpec, report: Report) -> Array:
         ha=HaMode.NONE if spec.ha is None else HaMode.ACTIVE_ACTIVE,
         network=None if spec.network is None else _network(spec.network, report),
         shelf=_shelf(spec, [drive for _, drive in opened], report),
-        ha_intent=None if spec.ha is None else HaIntent(
-            policy=HaPolicy(spec.ha.policy), quorum_drives=spec.ha.quorum_drives
-        ),
+        ha_intent=None if spec.ha is None else _ha(spec.ha, report),
     )  # fmt: skip
     array = replace(array, volumes=_volumes(spec, array, report))
     checks.counts(array, report)
     checks.unused_drives(array, paths, report)
-    checks.high_availability(array, spec, report)
+    checks_ha.high_availability(array, spec, report)
     return array
 
 
-def _node(node: NodeSpec, report: Report) -> Node:
+def _ha(ha: HaSpec, report: Report) -> HaIntent:
+    return HaIntent(
+        policy=HaPolicy(ha.policy),
+        quorum_drives=ha.quorum_drives,
+        secret_file=report.absolute(ha.secret_file),
+        failback=ha.failback,
+    )
+
+
+def _node(node: NodeSpec, report: Report, *, agents: bool) -> Node:
+    given = node.agent or (checks_ha.agent_beside(node.rpc) if agents else "")
     return Node(
         name=node.name,
         rpc=report.absolute(node.rpc) if is_socket_path(node.rpc) else node.rpc,
         ports=tuple(
-            Port(transport=p.transport, address=p.address, service=p.service, family=family_of(p.address))
+            Port(
+                transport=p.transport,
+                address=p.address,
+                service=p.service,
+                family=family_of(p.address),
+                takeover=None if p.takeover is None else Takeover(
+                    interface=p.takeover.interface, prefix=p.takeover.prefix
+                ),
+            )
             for p in node.ports
         ),
         cores=tuple(node.cores),
-    )
+        agent=report.absolute(given) if given else "",
+        heartbeat=node.heartbeat,
+        heartbeat_addresses=tuple(node.heartbeat_addresses),
+    )  # fmt: skip
 
 
 def _pools(spec: ArraySpec, drives: dict[str, Drive], report: Report) -> tuple[Pool, ...]:

@@ -72,11 +72,15 @@ class FileStore:
                 remedy="run the command again",
             )
         saved = replace(state, generation=held + 1)
-        raw = codec.encode(saved)
+        self.keep(saved)
+        return saved
+
+    def keep(self, state: State) -> None:
+        """Write every copy as it is, whatever was there: for a state whose generation was decided elsewhere."""
+        raw = codec.encode(state)
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in self._copies:
-            _write_durably(path, raw)
-        return saved
+            write_durably(path, raw)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -99,7 +103,8 @@ class FileStore:
             os.close(handle)
 
 
-def _write_durably(path: Path, raw: bytes) -> None:
+def write_durably(path: Path, raw: bytes) -> None:
+    """The file is whole when this returns, and whole or as before if it does not."""
     beside = path.with_suffix(".new")
     handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:

@@ -29,7 +29,7 @@ from typing import Any, Final, Self, TypeVar
 from spdk.rpc.client import JSONRPCAbstractClient
 
 from controlplane.domain.errors import Ws7000Error
-from dataplane.rpc import errors, stream, wire
+from dataplane.rpc import errors, exchange, stream, wire
 from dataplane.rpc.call import Call
 from dataplane.rpc.jsontype import Json
 from dataplane.rpc.methods import framework
@@ -47,8 +47,7 @@ WINDOW_BYTES: Final = 128 * 1024
 WINDOW_CALLS: Final = 64
 MAX_DEADLINE_S: Final = 86_400.0
 
-# These two say which schema to use, so they are sent without one.
-_UNCHECKED: Final = frozenset({"spdk_get_version", "rpc_get_methods"})
+
 # SIGKILL leaves nobody to answer.
 _ENDS_THE_ENGINE: Final = "spdk_kill_instance"
 
@@ -253,7 +252,7 @@ class Session(JSONRPCAbstractClient):  # type: ignore[misc]  # the official pack
         """The schema to check ``calls`` against; asks the engine's version once in a connection's life."""
         if not isinstance(self._wanted_schema, Automatic):
             return self._wanted_schema
-        if connection.schema is None and not all(call.method in _UNCHECKED for call in calls):
+        if connection.schema is None and not all(call.method in exchange.UNCHECKED for call in calls):
             ask = framework.get_version()
             found = self._converse(connection, turn, [ask], [self._request(ask, None)])[0]
             if isinstance(found, errors.RpcError):  # an allow-list may leave it out
@@ -271,29 +270,8 @@ class Session(JSONRPCAbstractClient):  # type: ignore[misc]  # the official pack
     def _request(self, call: Call[Any], schema: Schema | None) -> tuple[int, bytes]:
         """The call's number and bytes, in the words of the engine's release; raises ``SchemaError`` for what cannot
         be sent."""
-        params = call.params
-        if schema is not None:
-            params = schema.translate(call.method, params)
-            schema.check(call.method, params)
         self._last_number += 1
-        try:
-            text = wire.encode_request(self._last_number, call.method, params)
-        except (TypeError, ValueError) as problem:
-            raise errors.SchemaError(
-                "RPC-013",
-                f"the parameters of {call.method} cannot be written as JSON",
-                method=call.method,
-                remedy="use numbers, strings, booleans, lists and objects",
-            ) from problem
-        if len(text) > wire.MAX_REQUEST_BYTES or wire.count_values(params) > wire.MAX_REQUEST_VALUES - 8:
-            raise errors.SchemaError(
-                "RPC-007",
-                f"{call.method} is too long to be sent: {len(text)} bytes",
-                method=call.method,
-                why=f"the engine takes {wire.MAX_REQUEST_BYTES} bytes and {wire.MAX_REQUEST_VALUES} values a request",
-                remedy="split it into several calls",
-            )
-        return self._last_number, text
+        return self._last_number, exchange.text_of(self._last_number, call, schema)
 
     def _converse(
         self,
@@ -334,12 +312,7 @@ class Session(JSONRPCAbstractClient):  # type: ignore[misc]  # the official pack
         return errors.connection_lost(self.address, self.node, method, str(trouble))
 
     def _outcome(self, call: Call[Any], reply: wire.Reply) -> Json:
-        if reply.error is not None:
-            return errors.rpc_error(call.method, reply.error, call.params, address=self.address, node=self.node)
-        try:
-            return call.parse(reply.result)
-        except errors.ReplyError as problem:
-            return problem
+        return exchange.outcome_of(call, reply, address=self.address, node=self.node)
 
 
 def _trusted(connection: _Connection) -> bool:

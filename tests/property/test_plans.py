@@ -6,10 +6,11 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planner_model import MIB, Model, small_array
+from planner_model import MIB, Model, ha_array, small_array
 
 from controlplane.domain.desired import Array, Qos, Volume
 from controlplane.domain.state import State
+from controlplane.planner import steps as s
 
 NAMES = ("v1", "v2", "v3", "v4")
 
@@ -85,3 +86,32 @@ def test_identities_stay_for_life_and_end_with_it(way: list[Array]) -> None:
         gone |= {known[name][0] for name in known.keys() - now.keys()}
         assert not gone & {identity for identity, _ in now.values()}, "a deleted volume's UUID came back"
         known = now
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    way=st.lists(arrays(), min_size=2, max_size=3),
+    owners=st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from(["a", "b"])), max_size=6),
+    cut=st.integers(0, 60),
+)
+def test_under_agents_no_plan_touches_ana(way: list[Array], owners: list[tuple[int, str]], cut: int) -> None:
+    agents = ha_array()
+    wishes = [replace(agents, volumes=array.volumes) for array in way]
+    model = Model(wishes[0])
+    model.settle(wishes[0])
+    moves = iter(owners)
+    for array in wishes[1:]:
+        nqn = array.subsystem("default").nqn
+        proposal = model.propose(array)
+        if proposal.state != model.state:
+            model.save(proposal.state)
+        for step in proposal.plan.steps[:cut]:
+            assert not isinstance(step, s.SetAna | s.Drain)
+            model.run(step)
+            # Groups move whenever they like, in the middle of a plan too.
+            if (move := next(moves, None)) is not None:
+                model.serve(nqn, *move)
+        served = {group: model.owners(nqn, group) for group in (1, 2)}
+        model.settle(array)
+        assert {group: model.owners(nqn, group) for group in (1, 2)} == served
+        assert not model.propose(array).plan

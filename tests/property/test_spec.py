@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -193,7 +194,28 @@ def arrays(draw: DrawFn) -> d.Array:
         )
         for i, node in enumerate(["a", "b"], start=1)
     )
-    intent = draw(st.none() | st.builds(d.HaIntent, policy=st.sampled_from(list(d.HaPolicy)), quorum_drives=st.just(3)))
+    intent = draw(
+        st.none()
+        | st.builds(
+            d.HaIntent,
+            policy=st.sampled_from(list(d.HaPolicy)),
+            quorum_drives=st.just(3),
+            secret_file=_paths,
+            failback=st.booleans(),
+        )
+    )
+    if intent is not None:
+        moves = draw(st.none() | st.just(d.Takeover(interface="eth0.1", prefix=24)))
+        nodes = tuple(
+            replace(
+                node,
+                agent=f"/run/{node.name}.agent.sock",
+                heartbeat=draw(st.integers(1, 65535)),
+                heartbeat_addresses=(f"fd00::{node.name}",),
+                ports=tuple(replace(port, takeover=moves) for port in node.ports),
+            )
+            for node in nodes
+        )
     files = isinstance(drives[0].source, d.FileDrive)
     return d.Array(
         name=name,

@@ -15,6 +15,8 @@ from controlplane.domain.desired import (
     Array,
     Drive,
     FabricsDrive,
+    HaIntent,
+    HaMode,
     Host,
     Node,
     Pool,
@@ -67,6 +69,13 @@ def small_array() -> Array:
         ),
         hosts=(Host(name="h1", nqn="nqn.2014-08.test:h1"), Host(name="h2", nqn="nqn.2014-08.test:h2")),
     )
+
+
+def ha_array() -> Array:
+    """The small array whose agents say which node serves what."""
+    nodes = tuple(replace(n, agent=f"/run/{n.name}.agent.sock") for n in small_array().nodes)
+    intent = HaIntent(quorum_drives=3, secret_file="/etc/ws7000/ha.secret")
+    return replace(small_array(), nodes=nodes, ha=HaMode.ACTIVE_ACTIVE, ha_intent=intent)
 
 
 class Model:
@@ -127,6 +136,15 @@ class Model:
                 states.get(group) is not AnaState.INACCESSIBLE for states in image.subsystems[nqn].listeners.values()
             )
         ]
+
+    def serve(self, nqn: str, group: int, node: str) -> None:
+        """What the agents do: raise the group on all listeners of ``node``, and lower it on those of the other."""
+        for name, image in self.nodes.items():
+            state = AnaState.OPTIMIZED if name == node else AnaState.INACCESSIBLE
+            sub = image.subsystems[nqn]
+            listeners = {key: {**states, group: state} for key, states in sub.listeners.items()}
+            subsystems = {**image.subsystems, nqn: replace(sub, listeners=listeners)}
+            self.nodes[name] = replace(image, subsystems=subsystems)
 
     def run(self, step: s.Step) -> None:
         """The effect of one step."""

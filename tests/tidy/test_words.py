@@ -14,7 +14,7 @@ from cli.main import NOUNS, main
 from controlplane.spec.load import json_schema
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = {"demo", "explain", "schema", "version"}
+TOOLS = {"demo", "explain", "ha", "schema", "version"}
 """Nouns of the command line that name no object of the array."""
 
 

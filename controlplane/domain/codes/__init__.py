@@ -6,11 +6,25 @@ against this table, in both directions.  This package must never import what rai
 
 from __future__ import annotations
 
-from controlplane.domain.codes import cli, engine, ha, host, plan, rpc, spec, store
+from typing import Final
+
+from controlplane.domain.codes import (
+    cli,
+    engine,
+    ha,
+    ha_agent,
+    ha_beat,
+    ha_cli,
+    ha_journal,
+    host,
+    plan,
+    rpc,
+    spec,
+    store,
+)
 from controlplane.domain.codes.page import Page
 
-PAGES: dict[str, Page] = {
-    page.code: page for module in (spec, plan, store, rpc, engine, ha, host, cli) for page in module.PAGES
-}
+_AREAS: Final = (spec, plan, store, rpc, engine, ha, ha_agent, ha_beat, ha_cli, ha_journal, host, cli)
+PAGES: dict[str, Page] = {page.code: page for module in _AREAS for page in module.PAGES}
 
 __all__ = ["PAGES", "Page"]

@@ -176,8 +176,9 @@ _APPLY: Final = (
             "and half of the reads would show old data. Nothing is planned for the array while this is so."
         ),
         remedy=(
-            "Keep this node's engine running and do not switch over. Copy the data of the volume to a new one through "
-            "this node, then remove the volume. Rebuilding a leg in place comes with the high-availability manager."
+            "With high availability: bring the drive back or replace it, then ws7000 ha drive-repaired DRIVE; the "
+            "owner rebuilds the leg. With ha: none, keep this node's engine running and do not switch over; copy the "
+            "data of the volume to a new one through this node, then remove the volume."
         ),
     ),
     Page(
@@ -236,6 +237,15 @@ _STALE: Final[tuple[Page, ...]] = (
             "one size. All else has been done."
         ),
         remedy="Bring the missing drive back, or take it out of the pool, and apply again.",
+    ),
+    Page(
+        code="PLAN-026",
+        title="High availability cannot be taken off an array",
+        explanation=(
+            "The drives of such an array are reserved for the members that its agents admit, and the agents alone "
+            "raise and lower ANA. Without them a restarted engine could neither read nor write the drives."
+        ),
+        remedy="Keep ha in array.yaml. To keep the agents' hands off for a while: ws7000 ha pause.",
     ),
 )
 

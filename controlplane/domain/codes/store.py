@@ -47,4 +47,47 @@ PAGES: Final[tuple[Page, ...]] = (
         ),
         remedy="Name the right folder with --state, or the right file with -f. An array cannot be renamed.",
     ),
+    Page(
+        code="STORE-005",
+        title="A drive that votes cannot leave the array",
+        explanation=(
+            "The journal lies on an odd number of quorum drives, chosen when the array was formed. What was written is "
+            "found because any majority of exactly these drives shows it, so none of them can be taken out."
+        ),
+        remedy="Keep the drive in array.yaml. A broken one is replaced under the same name.",
+    ),
+    Page(
+        code="STORE-006",
+        title="The array cannot be formed yet",
+        explanation=(
+            "To form the array its state is put on the quorum drives. For that a state has to be applied, enough "
+            "drives have to be adopted (in a pool, and seen), and the block size of each has to be known."
+        ),
+        remedy="Run ws7000 array apply with every drive present, then form the array again.",
+    ),
+    Page(
+        code="STORE-007",
+        title="The array is formed, and no HA agent answers",
+        explanation=(
+            "The state of a formed array is in the journal on its drives, and only the agents read and write it. What "
+            "is in the state folder is a copy, which may be old, so it is not used."
+        ),
+        remedy="Start ws7000 ha agent on at least one node. While no agent can run, nothing can be changed.",
+    ),
+    Page(
+        code="STORE-008",
+        title="The journal and the state folder do not agree",
+        explanation=(
+            "A change is put on the drives first and into the files afterwards, so the files are never newer than the "
+            "journal, and both are of one array. Here that does not hold, or the journal holds no state that can "
+            "be read: drives were exchanged, a folder was copied, or the journal lost its newest records."
+        ),
+        remedy="Find out which is right before anything is changed: volumes made after the older one are not in it.",
+    ),
+    Page(
+        code="STORE-009",
+        title="The array is formed already",
+        explanation="Forming puts the first state on the quorum drives; there is one already, and it is not replaced.",
+        remedy="Nothing is to be done. ws7000 array show shows the array.",
+    ),
 )

@@ -8,11 +8,13 @@ import pytest
 
 from controlplane.domain.names import (
     NamingError,
+    check_interface,
     check_name,
     check_nqn,
     check_path,
     check_rpc,
     check_serial,
+    check_socket_path,
     ip_text,
     pcie_address,
     split_host_port,
@@ -81,6 +83,14 @@ def test_legal(check: Callable[[str], str], text: str, canonical: str) -> None:
         (check_serial, " S1"),
         (check_serial, "x" * 21),
         (check_serial, "\u00e4"),
+        (check_socket_path, "a.sock"),
+        (check_socket_path, "/" + "x" * 107),
+        (check_interface, ""),
+        (check_interface, "x" * 16),
+        (check_interface, ".."),
+        (check_interface, "eth0/1"),
+        (check_interface, "eth0:1"),
+        (check_interface, "eth 0"),
     ],
 )
 def test_refused(check: Callable[[str], str], text: str) -> None:

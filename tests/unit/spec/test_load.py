@@ -8,14 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.domain.desired import FabricsDrive, FileDrive, HaMode, HaPolicy, Shelf
+from controlplane.domain.desired import FabricsDrive, FileDrive, HaMode, HaPolicy, Shelf, heartbeat_paths
 from controlplane.domain.errors import SpecError
 from controlplane.spec.load import Loaded, json_schema, load
 
 Bend = Callable[..., str]
 Accept = Callable[[str], Loaded]
 Codes = Callable[[str], list[str]]
-NODE_B = "  - name: b\n    rpc: ./run/b.sock\n    ports: [{transport: tcp, address: 127.0.0.1, service: 4421}]\ndrives:"
+NODE_B = """\
+  - name: b
+    rpc: ./run/b.sock
+    heartbeat: 7701
+    ports: [{transport: tcp, address: 127.0.0.1, service: 4421}]
+drives:"""
 
 
 def test_shorthand_and_defaults(legal: str, accept: Accept) -> None:
@@ -56,6 +61,67 @@ def test_ha_with_a_shelf_both_reach(bend: Bend, accept: Accept) -> None:
     assert array.ha is HaMode.ACTIVE_ACTIVE
     assert array.ha_intent is not None
     assert array.ha_intent.policy is HaPolicy.SLOW
+    assert array.ha_intent.secret_file == "/srv/ha.secret"
+    assert not array.ha_intent.failback
+    assert [node.agent for node in array.nodes] == ["/srv/run/a.agent.sock", "/srv/run/b.agent.sock"]
+    assert heartbeat_paths(*array.nodes) == (("127.0.0.1", "127.0.0.1"),)
+
+
+def test_without_ha_a_node_has_no_agent(legal: str, accept: Accept) -> None:
+    assert accept(legal).array.node("a").agent == ""
+
+
+@pytest.mark.parametrize(
+    ("pieces", "code"),
+    [
+        (("    heartbeat: 7701\n", ""), "SPEC-034"),
+        (("./run/b.sock", "localhost:5260"), "SPEC-039"),
+        (("heartbeat: 7701", "heartbeat: 7701\n    agent: ./run/a.agent.sock"), "SPEC-034"),
+        (("heartbeat: 7701", f"heartbeat: 7701\n    agent: /{'x' * 106}"), ""),
+        (("heartbeat: 7701", f"heartbeat: 7701\n    agent: ./{'x' * 103}"), "SPEC-019"),
+        (("heartbeat: 7701", "heartbeat: 0"), "SPEC-012"),
+        (("service: 4421}", "service: 4421, takeover: {interface: eth0, prefix: 24}}"), "SPEC-039"),
+        (
+            (
+                "service: 4421}",
+                "service: 4421, takeover: {interface: eth0, prefix: 24}}",
+                "heartbeat: 7701",
+                "heartbeat_addresses: [127.0.0.2]",
+            ),
+            "",
+        ),
+        (
+            (
+                "service: 4421}",
+                "service: 4421, takeover: {interface: eth0, prefix: 33}}",
+                "heartbeat: 7701",
+                "heartbeat_addresses: [127.0.0.2]",
+            ),
+            "SPEC-012",
+        ),
+        (("heartbeat: 7701", 'heartbeat_addresses: ["::1"]'), "SPEC-039"),
+        (("drives: all", "drives: [d0, d1]"), "SPEC-044"),
+        (("quorum_drives: 3", "quorum_drives: 3, failback: maybe"), "SPEC-006"),
+    ],
+)
+def test_what_high_availability_needs(
+    bend: Bend, accept: Accept, codes: Codes, pieces: tuple[str, ...], code: str
+) -> None:
+    text = bend(
+        "ha: none", "ha: {policy: slow, quorum_drives: 3}\nshelf: {}", "drives:\n  - file", NODE_B + "\n  - file"
+    )
+    for old, new in zip(pieces[::2], pieces[1::2], strict=True):
+        assert old in text
+        text = text.replace(old, new)
+    if code:
+        assert code in codes(text)
+    else:
+        accept(text)
+
+
+def test_an_address_moves_with_high_availability_only(bend: Bend, codes: Codes) -> None:
+    text = bend("address: 127.0.0.1}", "address: 127.0.0.1, takeover: {interface: eth0, prefix: 8}}")
+    assert codes(text) == ["SPEC-039"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Thin adapters between the HA decision and the world: sockets, processes, drives, addresses."""

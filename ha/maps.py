@@ -1,0 +1,130 @@
+"""The map of the array as an agent has it: from the journal, from an order, or from the last life of the agent.
+
+Why: everything that a node decides about drives and groups needs the ``ServiceMap``, which is inside the snapshot
+that the newest record names.  The copy in the agent's folder is a cache: it says which drives are the quorum before
+anything can be read.  This module must never take a snapshot for the one that a record names unless its SHA-256 is
+the record's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Final
+
+from ha.journal import snapshot
+from ha.memory import Memory
+from ha.model import NO_KEY, Record, ServiceMap, SnapshotAt
+
+CACHE: Final = "map.snapshot"
+BUILT: Final = "built.json"
+MAX_OFFERED: Final = 4
+
+
+class Maps:
+    """``current`` is the newest map known here, ``certain`` the place in the journal that it was read from: None for
+    one that no record has named."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offered: dict[str, bytes] = {}
+        self._raw = b""
+        self.current: ServiceMap | None = None
+        self.certain: SnapshotAt | None = None
+        with contextlib.suppress(OSError, ValueError):  # a cache that cannot be used is none
+            self.current = _map_in((folder / CACHE).read_bytes())
+
+    def offer(self, raw: bytes) -> ServiceMap:
+        """A snapshot that an order brought; a record may name it later.  Raises ``ValueError`` for what is none."""
+        found = _map_in(raw)
+        self._offered[_digest(raw)] = raw
+        while len(self._offered) > MAX_OFFERED:
+            del self._offered[next(iter(self._offered))]
+        return found
+
+    def learn(self, raw: bytes) -> None:
+        """What the array is, before a record has told; an older one than what is known changes nothing.  Raises
+        ``ValueError``."""
+        found = self.offer(raw)
+        if self.certain is None and (self.current is None or found.generation >= self.current.generation):
+            self.current = found
+            self._keep(raw)
+
+    def wanted(self, memory: Memory) -> SnapshotAt | None:
+        """The snapshot to be read from the drives, if there is one; what an order brought is taken at once."""
+        named = _named(memory)
+        if named is None or named == self.certain:
+            return None
+        raw = self._offered.get(named.sha256)
+        return named if raw is None or not self.take(named, raw) else None
+
+    def take(self, at: SnapshotAt, raw: bytes) -> bool:
+        """A snapshot as a record names it; whether it is that one."""
+        if _digest(raw) != at.sha256:
+            return False
+        try:
+            self.current = _map_in(raw)
+        except ValueError:
+            return False
+        self.certain, self._raw = at, raw
+        self._keep(raw)
+        return True
+
+    def newest(self, memory: Memory) -> bytes | None:
+        """The snapshot that the newest record names, None where it has not been read."""
+        named = _named(memory)
+        return self._raw if named is not None and named == self.certain else None
+
+    def _keep(self, raw: bytes) -> None:
+        _write(self._folder / CACHE, raw)
+
+
+class Built:
+    """Which generation the data plane was built to, kept for an agent that is started again while it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / BUILT
+
+    def of(self, key: int) -> int:
+        """The generation for that incarnation, 0 where it is not known."""
+        try:
+            body = json.loads(self._path.read_text(encoding="utf-8"))
+            return int(body["generation"]) if key != NO_KEY and body["key"] == f"{key:016x}" else 0
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    def keep(self, key: int, generation: int) -> None:
+        """For ``of``."""
+        _write(self._path, json.dumps({"key": f"{key:016x}", "generation": generation}).encode())
+
+
+def _map_in(raw: bytes) -> ServiceMap:
+    found = snapshot.unpack(raw)
+    if found is None:
+        raise ValueError("it is no snapshot of an array")
+    return found.map
+
+
+def _named(memory: Memory) -> SnapshotAt | None:
+    records: list[Record] = [memory.record] if memory.record is not None else []
+    if memory.takeover is not None and memory.takeover.found is not None:
+        records.append(memory.takeover.found)
+    return max(records, key=lambda record: record.at).snapshot if records else None
+
+
+def _digest(raw: bytes) -> str:
+    return hashlib.sha256(raw).hexdigest()
+
+
+def _write(path: Path, raw: bytes) -> None:
+    """Whole or not at all.  It is a cache, so it is not waited for until it is on the drive, and a folder that
+    cannot be written is no reason to stop."""
+    with contextlib.suppress(OSError):
+        beside = path.with_suffix(".new")
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(handle, "wb") as file:
+            file.write(raw)
+        beside.replace(path)
