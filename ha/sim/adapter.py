@@ -301,8 +301,9 @@ class Adapter:
         served = {(v.nqn, v.nsid) for v in self.world.volumes if v.group in engine.raised}
         engine.refused = (engine.refused & served) | set(work.refuse)
         for mirror, volume in engine.sources.items():
-            out = {drive for bdev, drive in volume.legs if (mirror, bdev) in drop}
-            engine.set_legs(mirror, out)
+            for bdev, drive in volume.legs:
+                if (mirror, bdev) in drop:
+                    engine.drop_leg(mirror, drive)
 
     def _rebuild(self, engine: DataPlane, add: tuple[tuple[str, str], ...], done: Callable[[bool], None]) -> None:
         """One leg after another."""

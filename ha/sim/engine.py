@@ -282,15 +282,6 @@ class DataPlane:
         elif not io.pending:
             self._finish(io, OK if io.good else LOST, None)
 
-    def set_legs(self, mirror: str, drop: set[str]) -> None:
-        """Make the set what the record says, before its group is served."""
-        volume = self.sources[mirror]
-        for drive in volume.drives:
-            if drive in drop:
-                self.drop_leg(mirror, drive)
-        if volume.group not in self.raised:
-            self.legs[mirror] = {drive: WHOLE for drive in volume.drives if drive not in drop}
-
     def rebuild(self, mirror: str, drive: str, done: Callable[[bool], None]) -> None:
         """Copy every block to the leg; writes go to it from now on, reads when it is done."""
         self.legs[mirror][drive] = REBUILDING

@@ -111,6 +111,10 @@ class Node:
         self.lives += 1
         key = make_key(self.world.map.array_uuid, self.name, self.lives)
         self.engine = DataPlane(self, key, self.world.volumes)
+        newest = self.world.checkers.newest
+        if newest is not None:
+            self.engine.detached = set(newest.failed)
+            self.world.build(self.engine, newest)
         if self.agent is not None:
             self.agent.engine_started()
 

@@ -26,9 +26,10 @@ from ha.model import (
     ServiceMap,
 )
 from ha.policy import FAST, Policy
+from ha.serving import namespaces, out_legs
 from ha.sim.checkers import Broken, Checkers
 from ha.sim.drives import Command, Drive
-from ha.sim.engine import Volume
+from ha.sim.engine import WHOLE, DataPlane, Volume
 from ha.sim.hosts import Hosts
 from ha.sim.loop import MS, SECOND, Clock, Loop
 from ha.sim.mutants import Mutant
@@ -168,6 +169,9 @@ class World:
 
     def recorded(self, record: Record) -> None:
         """A record has come to lie on a majority."""
+        for node in self.nodes.values():
+            if node.engine is not None and node.engine.alive:
+                self.build(node.engine, record)
         owners = ", ".join(f"{group.number} on {owner}" for group, owner in sorted(record.owners.items()))
         extra = "".join(
             f", {name} {' '.join(str(each) for each in sorted(value))}"
@@ -182,6 +186,24 @@ class World:
         paused = ", paused" if record.paused else ""
         members = " ".join(f"{name}:{key & 0xFFFF:x}" for name, key in sorted(record.members.items()))
         self.say("-", f"record {record.at} of {record.leader}: {owners}; members {members}{extra}{paused}")
+
+    def build(self, engine: DataPlane, record: Record | None) -> None:
+        """An apply makes a standby's sets what the record says, and hides what cannot be served.  The control plane's
+        part, and here it is done at once; what a node serves is its agent's."""
+        if record is None:
+            return
+        name = engine.node.name
+        for volume in self.volumes:
+            if record.owners.get(volume.group) == name or volume.group in engine.raised:
+                continue
+            if volume.name in record.refused:
+                engine.refused.add((volume.nqn, volume.nsid))
+            else:
+                engine.refused.discard((volume.nqn, volume.nsid))
+            if volume.mirror:
+                mirror = next(m for _, n in namespaces(self.map) for m in n.mirrors if m.name == volume.mirror)
+                out = out_legs(mirror, record, resync=volume.group in record.resync)
+                engine.legs[volume.mirror] = {leg.drive: WHOLE for leg in mirror.legs if leg not in out}
 
     def replied(self, node: NodeName, reply: Reply) -> None:
         """The end of an order."""
