@@ -24,6 +24,7 @@ from ha.sim.net import PATHS
 
 if TYPE_CHECKING:
     from ha.sim.engine import DataPlane, Volume
+    from ha.sim.hosts import Worker
     from ha.sim.node import Node
     from ha.sim.world import World
 
@@ -206,7 +207,14 @@ class Checkers(Watch):
         if found is not None:
             self.breaks("I3/I5", str(found))
         now = self.world.loop.now
-        for worker in self.world.hosts.workers:
-            if worker.volume.name not in self.beyond and worker.done_at < max(healed_at, now - 3 * SECOND):
-                last = worker.done_at / SECOND
-                self.breaks("L1", f"{worker.host} got nothing from volume {worker.volume.name} since {last:.3f} s")
+        for worker in self.unserved(max(healed_at, now - 3 * SECOND)):
+            last = worker.done_at / SECOND
+            self.breaks("L1", f"{worker.host} got nothing from volume {worker.volume.name} since {last:.3f} s")
+
+    def unserved(self, since: int) -> list[Worker]:
+        """The hosts' threads that have got nothing since then, from volumes that L1 speaks of."""
+        return [
+            worker
+            for worker in self.world.hosts.workers
+            if worker.volume.name not in self.beyond and worker.done_at < since
+        ]

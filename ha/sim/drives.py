@@ -109,6 +109,8 @@ class Drive:
         self.hung = False
         self.dead = False
         self.slow_us = 0
+        self.holds = rng.choice((0.01, 0.05, 0.15))
+        """How often it holds a write for long."""
         self.longest_us = 130 * MS
         """How long a write may be held when nothing is wrong with the drive."""
         self.held: list[Command] = []
@@ -141,7 +143,7 @@ class Drive:
 
     def _service_us(self, command: Command) -> int:
         chance = self.rng.random()
-        if command.op is Op.WRITE and command.cell[0] == DATA and chance < 0.01:
+        if command.op is Op.WRITE and command.cell[0] == DATA and chance < self.holds:
             return self.rng.randrange(20 * MS, self.longest_us)
         if chance < 0.03:
             return self.rng.randrange(2 * MS, 40 * MS)

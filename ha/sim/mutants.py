@@ -28,6 +28,8 @@ class Mutant:
 
     name: str = "none"
     why: str = ""
+    faults: frozenset[str] = frozenset()
+    """The faults that such a mistake needs to show; empty for all."""
 
     def decider(self) -> Decider:
         """For one life of an agent."""
@@ -68,6 +70,7 @@ class Mutant:
 class NoAbort(Mutant):
     name = "no abort"
     why = "a preempt does not wait for what the drive still holds of the victim"
+    faults = frozenset({"kill_engine", "slow_drive"})
 
     def altered(self, command: Command) -> Command:
         if command.op is Op.PREEMPT_ABORT:
@@ -78,6 +81,7 @@ class NoAbort(Mutant):
 class NoDrain(Mutant):
     name = "no drain"
     why = "a group is given away while its I/O is on its way"
+    faults = frozenset({"move"})
 
     def drained(self, engine: DataPlane, group: GroupId) -> bool:
         return True
@@ -86,6 +90,7 @@ class NoDrain(Mutant):
 class WriteExclusive(Mutant):
     name = "write exclusive"
     why = "a node that was shut out may still read"
+    faults = frozenset({"freeze"})
 
     def prepare(self, world: World) -> None:
         for drive in world.drives.values():
@@ -106,6 +111,7 @@ class Minority(Mutant):
 class NoResync(Mutant):
     name = "no resync"
     why = "the legs of mirrors are taken to be equal after an unclean end"
+    faults = frozenset({"kill_engine", "cut_power"})
 
     def dropped(self, drop: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         return ()
@@ -154,6 +160,7 @@ class NoLease(_Deciding):
 class StaleRecord(Mutant):
     name = "stale record"
     why = "a member goes on serving what an older record gave it"
+    faults = frozenset({"move"})
 
     def decider(self) -> Decider:
         first: dict[int, Record] = {}
@@ -164,7 +171,7 @@ class StaleRecord(Mutant):
             if after.record is None or after.phase is not Phase.MEMBER or not serve:
                 return decision
             old = first.setdefault(after.key, after.record)
-            mine = frozenset(group for group, owner in old.owners.items() if owner == after.node)
+            mine = frozenset(group for group, owner in old.owners.items() if owner == after.node) - after.owned()
             return replace(decision, actions=replace(decision.actions, serve=serve | mine))
 
         return wrapped
@@ -194,6 +201,7 @@ class Uninvited(Mutant):
 class ForgottenRelease(Mutant):
     name = "forgotten release"
     why = "a node that let a group go raises it again under the same record"
+    faults = frozenset({"move"})
 
     def decider(self) -> Decider:
         def wrapped(policy: Policy, memory: Memory, seen: Seen, now: int) -> Decision:

@@ -38,7 +38,9 @@ class Nemesis:
             (self._cut_network, 4), (self._move, 6), (self._pause, 1), (self._save, 2), (self._strike, 5),
             (self._take_over, 1), (self._ports, 2),
         ]  # fmt: skip
-        if self.rng.random() < 0.5:
+        if world.mutant.faults:
+            every = [(fault, weight) for fault, weight in every if fault.__name__[1:] in world.mutant.faults]
+        elif self.rng.random() < 0.5:
             every = self.rng.sample(every, 4)
         self._faults = [fault for fault, _ in every]
         self._weights = [weight for _, weight in every]
@@ -47,7 +49,7 @@ class Nemesis:
         """Plan the faults from now on."""
         loop, rng = self.world.loop, self.rng
         self.ends_at = loop.now + FAULTS_FOR_US
-        for _ in range(rng.choice((1, 2, 3, 5, 8, 12))):
+        for _ in range(rng.choice((4, 8) if self.world.mutant.faults else (1, 2, 3, 5, 8, 12))):
             loop.at(loop.now + rng.randrange(FAULTS_FOR_US), rng.choices(self._faults, self._weights)[0])
 
     def next_order(self) -> int:
@@ -88,7 +90,9 @@ class Nemesis:
         node.start_engine()
 
     def _length_us(self) -> int:
-        return self.rng.choice((60, 150, 250, 320, 400, 600, 1_000, 2_500)) * MS + self.rng.randrange(40 * MS)
+        return self.rng.choice((60, 150, 250, 320, 400, 600, 800, 1_000, 1_300, 2_500)) * MS + self.rng.randrange(
+            40 * MS
+        )
 
     def _hang_engine(self) -> None:
         node, length = self._node(), self._length_us()

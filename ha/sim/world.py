@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from ha.model import (
     NamespaceMap,
     NodeName,
     Order,
+    Phase,
     Record,
     Reply,
     Save,
@@ -107,12 +109,12 @@ class World:
         """The whole life of the array."""
         self.loop.at(400 * MS, self._form)
         self.hosts.start()
-        self.loop.run(FORMING_US)
+        self._until(FORMING_US, self._formed)
         self.nemesis.begin()
         self.loop.run(self.nemesis.ends_at)
         self.nemesis.mend()
         healed_at = self.loop.now
-        self.loop.run(healed_at + BOUND_US)
+        self._until(healed_at + BOUND_US, lambda: self._whole(healed_at))
         self.checkers.in_the_end(healed_at)
         return Verdict(
             seed=self.seed,
@@ -123,6 +125,25 @@ class World:
             events=self.loop.events,
             accesses=len(self.hosts.history),
         )
+
+    def _until(self, latest: int, done: Callable[[], bool]) -> None:
+        """Go on until it is so, and a little longer; at the latest until then."""
+        while self.loop.now < latest and not done():
+            self.loop.run(min(latest, self.loop.now + 200 * MS))
+        self.loop.run(min(latest, self.loop.now + SECOND))
+
+    def _formed(self) -> bool:
+        newest = self.checkers.newest
+        return newest is not None and len(newest.members) == len(NODES)
+
+    def _whole(self, healed_at: int) -> bool:
+        """Both nodes are members, nothing is failed or to be rebuilt, and every volume has been served since."""
+        newest = self.checkers.newest
+        if newest is None or len(newest.members) < len(NODES) or newest.failed | newest.stale or newest.resync:
+            return False
+        if any(node.agent is None or node.agent.phase is not Phase.MEMBER for node in self.nodes.values()):
+            return False
+        return self.loop.now - healed_at > SECOND and not self.checkers.unserved(healed_at)
 
     def _form(self) -> None:
         """The operator forms the array: until that is done, nobody knows of it."""
