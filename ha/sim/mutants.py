@@ -90,7 +90,7 @@ class NoDrain(Mutant):
 class WriteExclusive(Mutant):
     name = "write exclusive"
     why = "a node that was shut out may still read"
-    faults = frozenset({"freeze"})
+    faults = frozenset({"starve"})
 
     def prepare(self, world: World) -> None:
         for drive in world.drives.values():

@@ -36,7 +36,7 @@ class Nemesis:
             (self._freeze, 5), (self._delay_leash, 1), (self._cut_power, 3), (self._cut_both, 1),
             (self._hang_drive, 3), (self._kill_drive, 1), (self._kill_port, 2), (self._slow_drive, 1),
             (self._cut_network, 4), (self._move, 6), (self._pause, 1), (self._save, 2), (self._strike, 5),
-            (self._take_over, 1), (self._ports, 2),
+            (self._take_over, 1), (self._ports, 2), (self._starve, 2),
         ]  # fmt: skip
         if world.mutant.faults:
             every = [(fault, weight) for fault, weight in every if fault.__name__[1:] in world.mutant.faults]
@@ -136,6 +136,19 @@ class Nemesis:
         self._say(f"the leash of {node.name} is {delay // MS} ms late for {length // MS} ms")
         node.leash.disturb(delay)
         node.excuse(length + delay + 500 * MS)
+        self._until_mended(length, lambda: node.leash.disturb(0))
+
+    def _starve(self) -> None:
+        """Neither agent nor leash gets a processor, and the data plane, which has its own, serves on."""
+        node = self._node()
+        agent, length = node.agent, self.rng.randrange(600 * MS, 1_500 * MS)
+        if agent is None or agent.stopped or node.frozen:
+            return
+        self._say(f"agent and leash of {node.name} starve for {length // MS} ms")
+        agent.stop()
+        node.leash.disturb(length)
+        node.excuse(2 * length + 500 * MS)
+        self._until_mended(length, lambda: None if node.frozen else agent.go_on())
         self._until_mended(length, lambda: node.leash.disturb(0))
 
     # ------------------------------------------------------------ power
