@@ -186,12 +186,12 @@ class HaLab:
         return {node: set(status["engine"]["raised"]) for node, status in found.items()}
 
     def settled(self) -> Statuses:
-        """Both are members, and each serves its own."""
+        """Both are members, and each serves the groups whose home it is."""
         return self.wait_for(
             lambda at: all(
                 at[node]["phase"] == "member"
                 and set(at[node]["engine"]["raised"])
-                == {group for group, owner in at[node]["owners"].items() if owner == node}
+                == {group for group in at[node]["owners"] if group.endswith("/1") is (node == "a")}
                 and set(at[node]["members"]) == set(NODES)
                 for node in NODES
             )
