@@ -34,7 +34,7 @@ def test_the_peer_takes_over_when_an_engine_ends(lab: HaLab) -> None:
     found = lab.wait_for(lambda at: set(at["b"]["engine"]["raised"]) == ALL)
     assert found["b"]["epoch"] == 2
     assert list(found["b"]["members"]) == ["b"]
-    assert [step["what"] for step in found["b"]["takeover"]][0] == "the data plane of node a has ended"
+    assert found["b"]["takeover"][0]["what"] == "the data plane of node a has ended"
     takeovers = [entry for entry in lab.control("b").history() if entry["event"] == "takeover"]
     assert len(takeovers) == 1
 
