@@ -137,7 +137,7 @@ class HaLab:
     # -- the array
 
     def form(self) -> State:
-        """Apply the array, tell both agents what it is, and let node a form it."""
+        """Apply the array, let node a form it, and tell node b what it is."""
         with self.lab.reconciler() as reconciler:
             state = reconciler.apply().state
         raw = snapshot.pack(
@@ -146,7 +146,6 @@ class HaLab:
             )
         )
         for node in NODES:
-            self.control(node).learn(raw)
             self.wait_for(lambda at, node=node: at[node]["engine"]["state"] == "alive")  # type: ignore[misc]
             self.control(node).built(state.generation)
         # Refused while the drives have not been looked at yet.
@@ -157,7 +156,10 @@ class HaLab:
                 if problem.code != "HA-008":
                     raise
             else:
-                return state
+                break
+        # Only now: a node that knows an array takes it for one that was formed.
+        self.control("b").learn(raw)
+        return state
 
     # -- what is seen
 
