@@ -188,14 +188,17 @@ class HaLab:
         return {node: set(status["engine"]["raised"]) for node, status in found.items()}
 
     def settled(self) -> Statuses:
-        """Both are members, and each serves its own."""
+        """Both are members, know the same record, and each serves what that gives it."""
         return self.wait_for(
-            lambda at: all(
-                at[node]["phase"] == "member"
-                and set(at[node]["engine"]["raised"])
-                == {group for group, owner in at[node]["owners"].items() if owner == node}
-                and set(at[node]["members"]) == set(NODES)
-                for node in NODES
+            lambda at: (
+                at["a"]["sequence"] == at["b"]["sequence"]
+                and all(
+                    at[node]["phase"] == "member"
+                    and set(at[node]["engine"]["raised"])
+                    == {group for group, owner in at[node]["owners"].items() if owner == node}
+                    and set(at[node]["members"]) == set(NODES)
+                    for node in NODES
+                )
             )
         )
 
@@ -232,6 +235,9 @@ def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "fast
             for node in NODES:
                 made.start_agent(node)
             made.form()
+            made.settled()
+            made.control("a").failback()
+            made.settled()
             yield made
         except BaseException as problem:
             problem.add_note(made.show())

@@ -17,7 +17,6 @@ ALL = {"default/1", "default/2"}
 @pytest.fixture
 def lab(kind: EngineKind, tmp_path: Path) -> Iterator[HaLab]:
     with ha_lab(kind, tmp_path) as made:
-        made.settled()
         yield made
 
 
