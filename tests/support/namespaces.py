@@ -73,6 +73,18 @@ class Machines:
         """The machine is heard no more, and hears nothing; it does not know."""
         self._inside("switch", "link", "set", "dev", name, "nomaster")
 
+    def plug(self, name: str) -> None:
+        """The cable is in again."""
+        self._inside("switch", "link", "set", "dev", name, "master", "br0")
+
+    def down(self, name: str) -> None:
+        """The machine's own interface is taken down."""
+        self._inside(name, "link", "set", "dev", "eth0", "down")
+
+    def up(self, name: str) -> None:
+        """And up again."""
+        self._inside(name, "link", "set", "dev", "eth0", "up")
+
     @contextlib.contextmanager
     def on(self, name: str) -> Iterator[None]:
         """Be on that machine, for sockets that are made and for what is asked of the kernel."""
