@@ -19,9 +19,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from dataplane.rpc.mux import Mux
-
 from controlplane.domain.errors import Conflict, Ws7000Error
+from dataplane.rpc.mux import Mux
 from ha.adapters import realtime
 from ha.adapters.drives import DriveAccess
 from ha.adapters.engine import Connection, EngineAccess
