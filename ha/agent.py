@@ -112,7 +112,7 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
 
     def drives(connection: Connection) -> DriveAccess:
         assert isinstance(connection, Mux)
-        return DriveAccess(connection, config.node, policy, now_ms)
+        return DriveAccess(connection, config.array, config.node, policy, now_ms, woken)
 
     agent = Agent(
         config, policy, now_ms,

@@ -53,14 +53,21 @@ class Commands:
         self._looked_at = now
 
     async def send(
-        self, drive: str, command: Command, deadline_ms: int, *, data: bytes | None = None, size: int | None = None
+        self,
+        drive: str,
+        command: Command,
+        deadline_ms: int,
+        *,
+        data: bytes | None = None,
+        size: int | None = None,
+        kind: str = "io",
     ) -> tuple[Answer, NvmeCompletion | None]:
-        """One I/O command; ``size`` bytes are fetched where it is given."""
+        """One command; ``size`` bytes are fetched where it is given."""
         try:
             await self.look(deadline_ms)
             if drive not in self._enabled:
                 return Answer.SILENT, None
-            call = nvme.send_cmd(drive, kind="io", sqe=command.pack(), data=data, data_len_bytes=size)
+            call = nvme.send_cmd(drive, kind=kind, sqe=command.pack(), data=data, data_len_bytes=size)
             done = await self._channel.run(call, deadline_ms)
         except (DeadlineExceeded, Unreachable):
             return Answer.SILENT, None

@@ -46,7 +46,7 @@ class DriveAccess:
         self._clock = clock
         self._commands = Commands(channel, clock, policy.slot_ms)
         self._reservations = Reservations(self._commands)
-        self._lanes = Lanes(self._commands, array, node, policy, clock, news)
+        self._lanes = Lanes(self._commands, self._reservations, array, node, policy, clock, news)
         self._map: ServiceMap | None = None
         self._digests: dict[tuple[int, int], bytes] = {}
 

@@ -71,11 +71,17 @@ class Lanes:
     """See the module.  ``news`` is called when the peer's slot announces a newer record."""
 
     def __init__(
-        self, commands: Commands, array: str, node: NodeName, policy: Policy, clock: Callable[[], int],
+        self,
+        commands: Commands,
+        reservations: Reservations,
+        array: str,
+        node: NodeName,
+        policy: Policy,
+        clock: Callable[[], int],
         news: Callable[[], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._commands = commands
-        self._reservations = Reservations(commands)
+        self._reservations = reservations
         self._array = array_prefix(array)
         self._node: NodeName = node
         self._policy = policy

@@ -10,9 +10,10 @@ ends the target that exports the drive (lib/nvmf/subsystem.c).  This module must
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from dataplane.nvme.commands import Cns, identify
+from dataplane.nvme.identify import IDENTIFY_SIZE, IdentifyNamespace
 from dataplane.nvme.reservations import (
+    RESCAP_PERSIST,
     AcquireAction,
     PersistThroughPowerLoss,
     ReservationReport,
@@ -26,14 +27,35 @@ from ha.adapters.commands import NSID, Commands
 from ha.model import Answer
 
 REPORT_BYTES = 4096
-RTYPE = ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS
+ALL = ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS
+WRITES = ReservationType.WRITE_EXCLUSIVE_ALL_REGISTRANTS
+"""Where a drive has no better one: then a node that was shut out can still read, and I5 rests on the lease."""
 
 
-@dataclass(frozen=True, slots=True)
 class Reservations:
-    """See the module."""
+    """See the module.  What each drive can do is asked once, before this node joins it."""
 
-    commands: Commands
+    def __init__(self, commands: Commands) -> None:
+        self.commands = commands
+        self._rescap: dict[str, int] = {}
+
+    async def _capable(self, drive: str, deadline_ms: int) -> Answer:
+        if drive in self._rescap:
+            return Answer.OK
+        command = identify(Cns.NAMESPACE, nsid=NSID)
+        said, done = await self.commands.send(drive, command, deadline_ms, size=IDENTIFY_SIZE, kind="admin")
+        if said is Answer.OK and done is not None:
+            self._rescap[drive] = IdentifyNamespace.parse(done.data).rescap
+        return said
+
+    def type_of(self, drive: str) -> ReservationType:
+        """The reservation that is held on the drive."""
+        rescap = self._rescap.get(drive)
+        return ALL if rescap is None or rescap >> ALL & 1 else WRITES
+
+    def _persist(self, drive: str) -> PersistThroughPowerLoss:
+        kept = self._rescap.get(drive, 0) & RESCAP_PERSIST
+        return PersistThroughPowerLoss.ON if kept else PersistThroughPowerLoss.KEEP
 
     async def report(self, drive: str, deadline_ms: int) -> tuple[Answer, ReservationReport | None]:
         """Who is registered."""
@@ -58,7 +80,7 @@ class Reservations:
                 return said
             if key not in (each.key for each in found.registrants):
                 return Answer.CONFLICT
-        command, data = acquire(NSID, key, RTYPE, AcquireAction.PREEMPT_AND_ABORT)
+        command, data = acquire(NSID, key, self.type_of(drive), AcquireAction.PREEMPT_AND_ABORT)
         return (await self.commands.send(drive, command, deadline_ms, data=data))[0]
 
     async def begin(self, drive: str, key: int, deadline_ms: int) -> Answer:
@@ -70,15 +92,18 @@ class Reservations:
 
     async def join(self, drive: str, key: int, deadline_ms: int) -> Answer:
         """Become one more registrant, and hold the reservation where nobody does."""
+        said = await self._capable(drive, deadline_ms)
+        if said is not Answer.OK:
+            return said
         said, found = await self.report(drive, deadline_ms)
         if found is None:
             return said
         if key not in (each.key for each in found.registrants):
-            command, data = register(NSID, 0, key, persist=PersistThroughPowerLoss.ON)
+            command, data = register(NSID, 0, key, persist=self._persist(drive))
             said, _ = await self.commands.send(drive, command, deadline_ms, data=data)
             if said is not Answer.OK:
                 return said
         if found.rtype == ReservationType.NONE:
-            command, data = acquire(NSID, key, RTYPE)
+            command, data = acquire(NSID, key, self.type_of(drive))
             said, _ = await self.commands.send(drive, command, deadline_ms, data=data)
         return said

@@ -40,9 +40,11 @@ _FIELDS: Final = (
     "members",
     "owners",
     "paused",
+    "refused",
     "resync",
     "sequence",
     "snapshot",
+    "stale",
 )
 
 
@@ -120,9 +122,11 @@ def _to_json(record: Record) -> dict[str, object]:
         "members": dict(record.members),
         "owners": {str(group): node for group, node in record.owners.items()},
         "paused": record.paused,
+        "refused": sorted(record.refused),
         "resync": sorted(str(group) for group in record.resync),
         "sequence": record.sequence,
         "snapshot": None if record.snapshot is None else _snapshot_to_json(record.snapshot),
+        "stale": sorted(record.stale),
     }
 
 
@@ -136,6 +140,8 @@ def _from_json(value: object) -> Record:
         owners={strict.group(k): strict.node(v) for k, v in strict.mapping(body["owners"]).items()},
         members={strict.node(k): strict.integer(v) for k, v in strict.mapping(body["members"]).items()},
         failed=frozenset(strict.texts(body["failed"])),
+        stale=frozenset(strict.texts(body["stale"])),
+        refused=frozenset(strict.texts(body["refused"])),
         resync=frozenset(strict.group(one) for one in strict.texts(body["resync"])),
         evictions={strict.node(k): strict.integer(v) for k, v in strict.mapping(body["evictions"]).items()},
         paused=strict.boolean(body["paused"]),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from ha.heartbeat import MAX_DATAGRAM, Codec, Frame, Hearing, Kind, Refusal
-from ha.model import FORMAT_VERSION, NODES, GroupId, Move, NodeName, Peer, Phase, Says, other
+from ha.model import FORMAT_VERSION, NODES, GroupId, NodeName, Peer, Phase, Says, other
 from ha.says import HostConnection, pack_connections, pack_says, unpack_connections, unpack_says
 
 SECRET = bytes(range(32))
@@ -32,7 +32,8 @@ says = st.builds(
     members=st.dictionaries(nodes, u64),
     releases=st.dictionaries(groups, u64, max_size=6),
     asks=group_sets,
-    wishes=st.lists(st.builds(Move, number=u64, groups=group_sets, to=nodes), max_size=3).map(tuple),
+    rebuilt=group_sets,
+    failed=st.frozensets(names, max_size=24),
     blind=st.booleans(),
     silent=st.frozensets(names, max_size=24),
     built=u64,

@@ -6,6 +6,8 @@ against this table, in both directions.  This package must never import what rai
 
 from __future__ import annotations
 
+from typing import Final
+
 from controlplane.domain.codes import (
     cli,
     engine,
@@ -22,10 +24,7 @@ from controlplane.domain.codes import (
 )
 from controlplane.domain.codes.page import Page
 
-PAGES: dict[str, Page] = {
-    page.code: page
-    for module in (spec, plan, store, rpc, engine, ha, ha_agent, ha_beat, ha_cli, ha_journal, host, cli)
-    for page in module.PAGES
-}
+_AREAS: Final = (spec, plan, store, rpc, engine, ha, ha_agent, ha_beat, ha_cli, ha_journal, host, cli)
+PAGES: dict[str, Page] = {page.code: page for module in _AREAS for page in module.PAGES}
 
 __all__ = ["PAGES", "Page"]

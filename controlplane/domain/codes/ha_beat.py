@@ -48,6 +48,16 @@ PAGES: Final = (
         remedy="Bring both nodes to versions that work together: each one to the next before the other goes further.",
     ),
     Page(
+        code="HA-044",
+        title="The secret of the heartbeats cannot be used",
+        explanation=(
+            "Heartbeats are signed with a secret that both nodes keep in a file. The file is missing, can be read by "
+            "others, or does not hold 32 bytes as hexadecimal digits. Without it the agent does not start: whoever may "
+            "send unsigned heartbeats could keep both nodes from serving."
+        ),
+        remedy="Make it on one node (openssl rand -hex 32), mode 600, and copy it to the other over a safe way.",
+    ),
+    Page(
         code="HA-045",
         title="The leash cannot be started",
         explanation=(
@@ -56,5 +66,23 @@ PAGES: Final = (
             "not promise its peer to be silent in time."
         ),
         remedy="See the agent's log for what the leash wrote; check that the agent's folder exists and is writable.",
+    ),
+    Page(
+        code="HA-046",
+        title="A watchdog is required and cannot be used",
+        explanation=(
+            "The node's configuration says that it serves only while the machine's watchdog would reset it if it hung. "
+            "There is none, somebody else has it open, or its timeout is too long. The node does not serve."
+        ),
+        remedy="Load the driver of the machine's watchdog, or softdog, or set the watchdog of the agent to automatic.",
+    ),
+    Page(
+        code="HA-049",
+        title="A heartbeat path is down on this node",
+        explanation=(
+            "The address of the path is not configured on this node now, there is no route to the peer's, or the port "
+            "has no link. The path is tried again all the time; heartbeats go over the others, and through the drives."
+        ),
+        remedy="Look at the port: ip address, ip link. Paths over separate ports and switches keep one fault from two.",
     ),
 )
