@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controlplane.domain.desired import Array
-from controlplane.domain.errors import NotFound, PartlyApplied, Refused, Unreachable, Ws7000Error
+from controlplane.domain.errors import Conflict, NotFound, PartlyApplied, Refused, Unreachable, Ws7000Error
 from controlplane.reconcile.agent_view import AgentView
 from ha.control import Control
 from ha.model import NODES, GroupId, Phase
@@ -62,10 +62,14 @@ class Agents:
         except Unreachable as problem:
             return Unheard(node=name, problem=problem)
 
-    def heard(self) -> dict[str, AgentView]:
-        """What every agent says; raises ``Unreachable`` HA-060 naming those that do not answer."""
+    def heard(self, apart: Iterable[str] = ()) -> dict[str, AgentView]:
+        """What every agent says but those of nodes ``apart``; raises ``Unreachable`` HA-060 naming those that do not
+        answer."""
         views = self.views()
-        missing = {name: view.problem for name, view in views.items() if isinstance(view, Unheard)}
+        left_out = set(apart)
+        missing = {
+            name: view.problem for name, view in views.items() if isinstance(view, Unheard) and name not in left_out
+        }
         if missing:
             raise Unreachable(
                 "HA-060",
@@ -77,10 +81,42 @@ class Agents:
             )
         return {name: view for name, view in views.items() if isinstance(view, AgentView)}
 
-    def built(self, generation: int) -> None:
-        """Tell each agent that its engine has all objects of that generation of the state."""
-        for control in self.controls.values():
-            control.built(generation)
+    def built(self, generation: int, nodes: Iterable[str]) -> None:
+        """Tell the agents of ``nodes`` that their engines have all objects of that generation of the state."""
+        for name in nodes:
+            self.controls[name].built(generation)
+
+    # ------------------------------------------------------------------ the journal, for ``HaStore``
+
+    def leader_load(self) -> tuple[int, bytes] | None:
+        """Generation and snapshot of the newest state in the journal; None where no array has been formed."""
+        views = self.views()
+        if newest(views) is not None and not formed(views):
+            return None
+        return self.leader(views).load()
+
+    def leader_save(self, expects: int, generation: int, snapshot: bytes, *, form: bool = False) -> None:
+        """Put ``snapshot`` on a majority of the quorum drives; node a's agent forms the array."""
+        control = self.controls[NODES[0]] if form else self.leader()
+        try:
+            control.save(generation, expects, snapshot, form=form, deadline_s=ORDER_S)
+        except Refused as problem:
+            if problem.code != "HA-055":
+                raise
+            raise Conflict(problem.code, problem.what, why=problem.why, remedy=problem.remedy) from problem
+
+    def taught(self) -> dict[str, Heard]:
+        """``views``, after the state of the journal was given to agents that know of none: a node that is new to the
+        array finds the drives by it.  While nobody leads there is nothing to give."""
+        views = self.views()
+        new = [name for name, view in views.items() if isinstance(view, AgentView) and not view.generation]
+        record = newest(views)
+        if new and record is not None and record.leader in views and isinstance(views[record.leader], AgentView):
+            found = self.controls[record.leader].load()
+            if found is not None:
+                for name in new:
+                    self.controls[name].learn(found[1])
+        return views
 
     # ------------------------------------------------------------------ waiting
 
@@ -99,7 +135,7 @@ class Agents:
             )
 
         return _wait(
-            self.views,
+            self.taught,
             lambda views: [name for name in wanted if not _admitted(views, name)],
             lambda view: f"waiting until its agent is a member ({_says(view)})",
             late,
@@ -130,6 +166,10 @@ class Agents:
 
     # ------------------------------------------------------------------ orders
 
+    def failback(self) -> None:
+        """Send every group home; raises what the agent answers."""
+        self.leader().failback(ORDER_S)
+
     def switchover(self, to: str, subsystem: str | None = None) -> None:
         """Let the leader move groups; ``home`` for each group's home.  Raises what the agent answers."""
         if to == "home" and subsystem is not None:
@@ -147,11 +187,10 @@ class Agents:
                 why=f"the array has {', '.join(self.controls)}",
                 remedy="name one of these, or home",
             )
-        leader = self.leader()
         if node is None:
-            leader.failback(ORDER_S)
+            self.failback()
         else:
-            leader.switchover(node, subsystem, ORDER_S)
+            self.leader().switchover(node, subsystem, ORDER_S)
 
     def leader(self, views: Views | None = None) -> Control:
         """The agent that orders go to.  Raises ``Unreachable`` HA-068."""
@@ -173,6 +212,15 @@ def newest(views: Views) -> AgentView | None:
     return max(heard, key=lambda view: (view.epoch, view.sequence), default=None)
 
 
+def left_out(views: Views) -> frozenset[str]:
+    """Nodes that are no members of the newest record, so that no drive takes anything from them.  None while nobody
+    leads: then it is not known who has been fenced."""
+    record = newest(views)
+    if record is None or record.leader is None:
+        return frozenset()
+    return frozenset(views) - record.members
+
+
 def formed(views: Views) -> bool:
     """Whether an array lives on the drives, as far as any agent knows."""
     return any(view.knows_an_array for view in views.values() if isinstance(view, AgentView))
@@ -184,9 +232,14 @@ def _admitted(views: Views, node: str) -> bool:
 
 
 def _unserved(views: Views) -> list[str]:
-    if any(isinstance(view, AgentView) and view.paused for view in views.values()):
+    """Members that do not serve all they own; whoever is no member owes nothing."""
+    record = newest(views)
+    if record is None or not record.epoch:
+        return list(views)
+    if record.paused:
         return []
-    return [name for name, view in views.items() if isinstance(view, Unheard) or view.owed or not view.owners]
+    members = [name for name in views if name in record.members]
+    return [name for name in members if isinstance(view := views[name], Unheard) or view.owed]
 
 
 def _owed(view: Heard) -> str:
