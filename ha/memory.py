@@ -166,6 +166,7 @@ class Memory:
     taken_at: int | None = None
     lease_from: int = 0
     ready: bool = False
+    homing: bool = False
     kick: NodeName | None = None
     timeline: tuple[tuple[int, str], ...] = ()
     replies: tuple[Reply, ...] = ()

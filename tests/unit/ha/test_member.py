@@ -439,3 +439,12 @@ def test_the_end_of_the_data_plane_ends_everything_and_is_told() -> None:
     assert decision.actions.says.ended == KEY["a"]
     assert [(r.number, r.code) for r in decision.actions.replies] == [(9, "HA-009")]
     assert hand.memory.phase is Phase.ABSENT
+
+
+def test_after_a_start_of_both_groups_go_home_at_once() -> None:
+    hand = Hand("a").as_member(owners={G1: "a", G2: "a"})
+    hand.memory = replace(hand.memory, homing=True)
+    decision = hand.cycle()
+    assert decision.actions.drain == {G2}
+    hand.cycle(orders=(Move(number=3, groups=frozenset({G1}), to="b"),))
+    assert not hand.memory.homing, "the operator's word counts from then on"
