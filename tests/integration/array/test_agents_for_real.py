@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from small_lab import MIB, SmallLab, small_lab
 
 from cli.ha import told
 from cli.ha.agent_config import write_secret
+from cli.main import main
 from controlplane.domain.desired import HaIntent, HaMode, HaPolicy, Volume
 from controlplane.domain.errors import Ws7000Error
 from controlplane.domain.image import AnaState, NodeImage
@@ -123,6 +127,50 @@ def test_one_apply_makes_two_nodes_that_serve(real: Real) -> None:
     assert (real.serving("a"), real.serving("b")) == (set(), {1, 2})
     with real.lab.reconciler() as reconciler:
         assert not reconciler.propose()[1].plan, "the owners are the agents' business"
+
+
+def test_the_commands_see_and_move_what_the_agents_serve(real: Real) -> None:
+    real.apply()
+    words = ["--state", str(real.state), "-o", "json"]
+
+    def run(*command: str) -> dict[str, Any]:
+        ran = CliRunner().invoke(main, [*command, *words])
+        assert ran.exit_code == 0, ran.stderr
+        found: dict[str, Any] = json.loads(ran.stdout)
+        return found
+
+    assert run("ha", "status", "--check")["state"] == "OK"
+    advice = run("ha", "advise", "--seconds", "0.1")
+    assert (advice["measured"], advice["load_now"]["a"] > 0) == (False, True)
+    assert run("array", "switchover", "--to", "b")["moves"] == [{"group": "default/1", "from": "a", "to": "b"}]
+    owners = {item["name"]: (item["owner"], item["state"]) for item in run("volume", "list")["items"]}
+    assert owners == {"wide": ("b", "OK"), "safe": ("b", "OK")}
+    assert not run("ha", "failback", "--dry-run")["changed"]
+    assert run("ha", "pause")["paused"]
+    assert run("ha", "status")["paused"]
+    assert not run("ha", "resume")["paused"]
+    assert {event["node"] for event in run("ha", "history")["items"]} == set(NODES)
+
+
+def test_both_nodes_lost_power(real: Real) -> None:
+    before = real.apply()
+    for node in NODES:
+        real.agents[node].kill()
+        real.agents[node].wait()
+        real.lab.restart(node)
+    for node in NODES:
+        real.start_agent(node)
+    after = real.apply()
+    assert after.state.volumes == before.state.volumes
+    views = real.asked.views()
+    assert {name: getattr(view, "members", None) for name, view in views.items()} == dict.fromkeys(
+        NODES, frozenset(NODES)
+    )
+    # Writes may have been on their way when the power went, so the mirrors are made equal before they may move.
+    while any(view.resync for view in real.asked.heard().values()):
+        os.sched_yield()
+    real.asked.failback()
+    assert (real.serving("a"), real.serving("b")) == ({1}, {2})
 
 
 def test_a_node_comes_back_after_a_failover(real: Real) -> None:
