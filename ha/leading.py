@@ -63,9 +63,8 @@ def take_in(turn: Turn, memory: Memory, outcome: Outcome, work: Work) -> Memory:
         case Fence():
             return _repaired(memory, outcome)
         case KickHosts():
-            return memory.noted(
-                turn.now, "hosts were told" if outcome.ok else f"hosts could not be told: {outcome.problem}"
-            )
+            said = "hosts were told" if outcome.ok else f"hosts could not be told: {outcome.problem}"
+            return replace(memory.noted(turn.now, said), took=True)
         case _:
             return memory
 

@@ -46,7 +46,8 @@ EXIT_TAKEN: Final = 3
 EXIT_USAGE: Final = 2
 EXIT_FAILED: Final = 1
 _LOOK_NS: Final = 20_000_000
-_READS: Final = 3
+_READS: Final = 10
+"""Before a page counts as unreadable; one that is read while it is written twice is torn in both slots, once."""
 _PRIORITY: Final = 50
 _MCL_CURRENT_AND_FUTURE: Final = 3
 _CLOCK_BOOTTIME: Final = 7

@@ -168,6 +168,7 @@ class Memory:
     ready: bool = False
     homing: bool = False
     kick: NodeName | None = None
+    took: bool = False
     timeline: tuple[tuple[int, str], ...] = ()
     replies: tuple[Reply, ...] = ()
 

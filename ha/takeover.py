@@ -360,6 +360,7 @@ def taken(turn: Turn, memory: Memory, service: ServiceMap) -> Memory:
         registered=takeover.checked,
         homing=not failover,
         kick=peer if failover else None,
+        took=False,
         evicted_at=turn.now if failover else memory.evicted_at,
         detached=frozenset(),
         timeline=(*memory.timeline, (turn.now, f"serves {len(service.groups)} groups")),

@@ -56,7 +56,7 @@ class Kicked:
 
 def take(addresses: Sequence[DataAddress], node: NodeName, connections: Iterable[HostConnection]) -> Kicked:
     """Take what belongs to ``node`` over and make its hosts leave it.  Every address is tried, whatever becomes of
-    another."""
+    another.  A thousand connections keep the caller some milliseconds: an agent does this in a thread."""
     taken: list[str] = []
     problems: list[Unreachable] = []
     tickled = 0

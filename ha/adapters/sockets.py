@@ -24,7 +24,8 @@ def data_services(service_map: ServiceMap, node: NodeName) -> frozenset[int]:
 
 def host_connections(services: Iterable[int]) -> tuple[HostConnection, ...]:
     """The established connections to these ports, sorted, at most as many as are ever sent.  Raises ``Unreachable``
-    HA-048: the takeover goes on without them, and idle hosts wait for their keep-alive."""
+    HA-048: the takeover goes on without them, and idle hosts wait for their keep-alive.  An agent does this in a
+    thread."""
     try:
         found = sorted({each for service in services for each in connections(service)})
     except OSError as error:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -282,6 +283,42 @@ def test_a_writer_that_dies_in_the_middle_leaves_the_order_before(lab: Lab) -> N
         assert reader.order() in (old, new)
         seen.add(reader.order())
     assert seen == {old, new}
+    reader.close()
+    page.close()
+
+
+def test_a_page_is_read_whole_while_it_is_written_as_fast_as_can_be(lab: Lab) -> None:
+    page = AgentPage(lab.path)
+    reader = LeashPage(lab.path)
+    ended = threading.Event()
+
+    def write() -> None:
+        lease = 0
+        while not ended.is_set():
+            lease += 1
+            page.write(Process(pid=lease, started=lease), key=lease, lease_until_ms=lease)
+
+    def read() -> Order:
+        while True:
+            try:
+                return reader.order()
+            except Unreadable:
+                continue
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    last, seen = 0, set()
+    for _ in range(5000):
+        order = read()
+        if order.lease_until_ns is not None:
+            lease = order.lease_until_ns // 1_000_000
+            assert (order.key, order.data_plane) == (lease, Process(pid=lease, started=lease))
+            assert lease >= last
+            last = lease
+            seen.add(lease)
+    ended.set()
+    writer.join()
+    assert len(seen) > 1
     reader.close()
     page.close()
 
