@@ -6,7 +6,7 @@
  * that Spin does not let move yet; a command, a message or a write that is late is one that stays pending.
  *
  * Defines: TIME=1 adds the lease's promise (a node is fenced only when its data plane has ended) and with it I8.
- * FAULTS, MOVES, LIVES, VERSIONS bound the runs.  M_... are the mutants: each breaks one rule, and Spin must find out.
+ * FAULTS, MOVES, LIVES, VERSIONS bound the runs.  The mutants begin with M and an underscore: each breaks one rule, and Spin must find out.
  */
 #ifndef TIME
 #define TIME 0          /* 1: no node is fenced before its lease has ended */
@@ -325,6 +325,7 @@ inline follow(n, r) {           /* a record that lies on a majority and is newer
 }
 
 #define READS (HERE(0) + HERE(1) + HERE(2) >= 2)         /* a majority of the quorum drives */
+#define SETTLED (CERTAIN(journal[0]) || CERTAIN(journal[1]))   /* else the leader is writing: read again */
 #define NEWER(r) (READS && CERTAIN(r) && AT(r) > AT(known[n]))
 
 /* With TIME a consent stands only as long as who gave it is heard. */
@@ -422,7 +423,7 @@ end:
 
     /* -- join: the leader's consent, registration on every drive, the record */
     :: d_step { AGENT(outside) && heard_admitted[n] == life[n] && ANSWERED(n) -> phase[n] = joining; send(n, REGISTER, ALL) }
-    :: d_step { AGENT(joining) && ANSWERED(n) ->
+    :: d_step { AGENT(joining) && ANSWERED(n) && (!READS || SETTLED || !up[PEER] || phase[PEER] == outside) ->
         heard_admitted[n] = 0; settle(n);
         if
         :: READS && CERTAIN(journal[0]) && ADMITS(journal[0]) -> follow(n, journal[0])
