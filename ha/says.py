@@ -198,6 +198,7 @@ _LOAD: Final[dict[str, Callable[[object], object]]] = {
     "blind": _flag,
     "silent": lambda value: frozenset(_text(each) for each in _list(value)),
     "built": _number,
+    "holds": lambda value: frozenset(_node(each) for each in _list(value)),
     "ports_up": _number,
     "ports": _number,
 }
@@ -210,4 +211,5 @@ _DUMP: Final[dict[str, Callable[..., object]]] = {
     "rebuilt": _dump_groups,
     "failed": sorted,
     "silent": sorted,
+    "holds": sorted,
 }

@@ -137,7 +137,7 @@ class HaLab:
     # -- the array
 
     def form(self) -> State:
-        """Apply the array, tell both agents what it is, and let node a form it."""
+        """Apply the array, let node a form it, and tell node b what it is."""
         with self.lab.reconciler() as reconciler:
             state = reconciler.apply().state
         raw = snapshot.pack(
@@ -146,7 +146,6 @@ class HaLab:
             )
         )
         for node in NODES:
-            self.control(node).learn(raw)
             self.wait_for(lambda at, node=node: at[node]["engine"]["state"] == "alive")  # type: ignore[misc]
             self.control(node).built(state.generation)
         # Refused while the drives have not been looked at yet.
@@ -157,7 +156,10 @@ class HaLab:
                 if problem.code != "HA-008":
                     raise
             else:
-                return state
+                break
+        # Only now: a node that knows an array takes it for one that was formed.
+        self.control("b").learn(raw)
+        return state
 
     # -- what is seen
 
@@ -186,14 +188,17 @@ class HaLab:
         return {node: set(status["engine"]["raised"]) for node, status in found.items()}
 
     def settled(self) -> Statuses:
-        """Both are members, and each serves its own."""
+        """Both are members, know the same record, and each serves the groups whose home it is."""
         return self.wait_for(
-            lambda at: all(
-                at[node]["phase"] == "member"
-                and set(at[node]["engine"]["raised"])
-                == {group for group, owner in at[node]["owners"].items() if owner == node}
-                and set(at[node]["members"]) == set(NODES)
-                for node in NODES
+            lambda at: (
+                at["a"]["sequence"] == at["b"]["sequence"]
+                and all(
+                    at[node]["phase"] == "member"
+                    and set(at[node]["engine"]["raised"])
+                    == {group for group in at[node]["owners"] if group.endswith("/1") is (node == "a")}
+                    and set(at[node]["members"]) == set(NODES)
+                    for node in NODES
+                )
             )
         )
 
@@ -230,6 +235,9 @@ def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "fast
             for node in NODES:
                 made.start_agent(node)
             made.form()
+            made.settled()
+            made.control("a").failback()
+            made.settled()
             yield made
         except BaseException as problem:
             problem.add_note(made.show())
