@@ -67,7 +67,7 @@ def many(seeds: Iterator[int], mutant: str, jobs: int) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="./run sim", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("seeds", nargs="?", type=int, default=200, help="how many (about two minutes for the default)")
+    parser.add_argument("seeds", nargs="?", type=int, default=400, help="how many (about two minutes for the default)")
     parser.add_argument("--seed", type=int, help="only this one, with its trace")
     parser.add_argument("--start", type=int, default=1, help="the first of many")
     parser.add_argument("--mutant", default="", choices=["", *MUTANTS], help="with this mistake in it")
