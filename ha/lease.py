@@ -89,8 +89,10 @@ def must_stop(turn: Turn, memory: Memory) -> str:
     record, says = memory.record, turn.seen.peer.says
     if record is None or record.members.get(memory.node) != memory.key:
         return ""
-    if turn.seen.drives.conflict:
-        return "a drive refused this node: it has been fenced"
+    # A drive that was given up is fenced when it comes back, before every member registers there again.
+    refused = turn.seen.drives.conflicts & memory.registered - record.failed - record.stale
+    if refused:
+        return f"drive {min(refused)} refused this node: it has been fenced"
     newer = says is not None and says.leader == says.node and says.at > record.at
     if newer and says is not None and says.members.get(memory.node) != memory.key:
         return f"node {says.node} leads epoch {says.at[0]} without this node"
