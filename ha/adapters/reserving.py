@@ -1,17 +1,21 @@
 """Reservations of drives: the fence, the look, the join, one drive at a time.
 
-    fence      (report, unless it is certain that this node is registered) -> preempt-and-abort, PRKEY 0
-    begin      register -> acquire where nobody holds -> preempt-and-abort, PRKEY 0
-    join       report -> register -> acquire where nobody holds
+    fence      report -> (acquire where nobody holds) -> preempt-and-abort, PRKEY 0
+    begin      report -> register -> (acquire where nobody holds) -> preempt-and-abort, PRKEY 0
+    join       report -> register -> (acquire where nobody holds)
 
 PRKEY 0 with an all-registrants type evicts every other registrant at once, ghosts of dead incarnations too (NVMe base
-2.0, 8.19).  A node that is not registered is told so by the report and sends no preempt: on SPDK v26.05 a refused one
-ends the target that exports the drive (lib/nvmf/subsystem.c).  This module must never register by the way."""
+2.0, 8.19); where nobody holds, it evicts nobody and still succeeds, hence the acquire.  A node that is not registered
+is told so by the report and sends no preempt: on SPDK v26.05 a refused first one ends the target that exports the
+drive (lib/nvmf/subsystem.c, nvmf_ns_reservation_acquire).  This module must never register by the way."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
+from dataplane.nvme.commands import Cns, identify
+from dataplane.nvme.identify import IdentifyNamespace
 from dataplane.nvme.reservations import (
     AcquireAction,
     PersistThroughPowerLoss,
@@ -25,8 +29,19 @@ from dataplane.nvme.reservations import (
 from ha.adapters.commands import NSID, Commands
 from ha.model import Answer
 
-REPORT_BYTES = 4096
-RTYPE = ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS
+REPORT_BYTES: Final = 4096
+IDENTIFY_BYTES: Final = 4096
+TYPES: Final = (
+    ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS,
+    ReservationType.WRITE_EXCLUSIVE_ALL_REGISTRANTS,
+)
+"""In the order of preference: the second keeps strangers from writing only."""
+
+
+def rtype_for(rescap: int) -> ReservationType | None:
+    """The type to use on a drive with these capabilities (RESCAP, NVM command set 1.0c, figure 97: bit n is type n);
+    None where it knows neither."""
+    return next((rtype for rtype in TYPES if rescap >> rtype & 1), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +49,7 @@ class Reservations:
     """See the module."""
 
     commands: Commands
+    _types: dict[str, ReservationType] = field(default_factory=dict)
 
     async def report(self, drive: str, deadline_ms: int) -> tuple[Answer, ReservationReport | None]:
         """Who is registered."""
@@ -45,40 +61,72 @@ class Reservations:
         except ValueError:
             return Answer.FAILED, None
 
-    async def registrants(self, drive: str, deadline_ms: int) -> frozenset[int] | None:
-        """The keys registered on the drive; None where it did not say."""
-        found = (await self.report(drive, deadline_ms))[1]
-        return None if found is None else frozenset(each.key for each in found.registrants)
+    async def registrants(self, drive: str, deadline_ms: int) -> tuple[Answer, frozenset[int]]:
+        """The keys registered on the drive."""
+        said, found = await self.report(drive, deadline_ms)
+        return said, _keys(found) if found is not None else frozenset()
 
-    async def fence(self, drive: str, key: int, deadline_ms: int, *, certain: bool) -> Answer:
-        """Evict everybody else; ``certain`` where a command of this node was carried out a moment ago."""
-        if not certain:
-            said, found = await self.report(drive, deadline_ms)
-            if found is None:
-                return said
-            if key not in (each.key for each in found.registrants):
-                return Answer.CONFLICT
-        command, data = acquire(NSID, key, RTYPE, AcquireAction.PREEMPT_AND_ABORT)
-        return (await self.commands.send(drive, command, deadline_ms, data=data))[0]
+    async def rescap(self, drive: str, deadline_ms: int) -> tuple[Answer, int]:
+        """What reservations the drive can do."""
+        command = identify(Cns.NAMESPACE, nsid=NSID)
+        said, done = await self.commands.send(drive, command, deadline_ms, kind="admin", size=IDENTIFY_BYTES)
+        if said is not Answer.OK or done is None or len(done.data) < IDENTIFY_BYTES:
+            return said if said is not Answer.OK else Answer.FAILED, 0
+        return Answer.OK, IdentifyNamespace.parse(done.data).rescap
 
-    async def begin(self, drive: str, key: int, deadline_ms: int) -> Answer:
-        """Register first, then fence."""
-        said = await self.join(drive, key, deadline_ms)
-        if said is not Answer.OK:
-            return said
-        return await self.fence(drive, key, deadline_ms, certain=True)
-
-    async def join(self, drive: str, key: int, deadline_ms: int) -> Answer:
-        """Become one more registrant, and hold the reservation where nobody does."""
+    async def fence(self, drive: str, key: int, deadline_ms: int) -> Answer:
+        """Evict everybody else, unless this node is not registered: CONFLICT."""
         said, found = await self.report(drive, deadline_ms)
         if found is None:
             return said
-        if key not in (each.key for each in found.registrants):
-            command, data = register(NSID, 0, key, persist=PersistThroughPowerLoss.ON)
-            said, _ = await self.commands.send(drive, command, deadline_ms, data=data)
-            if said is not Answer.OK:
-                return said
-        if found.rtype == ReservationType.NONE:
-            command, data = acquire(NSID, key, RTYPE)
-            said, _ = await self.commands.send(drive, command, deadline_ms, data=data)
-        return said
+        if key not in _keys(found):
+            return Answer.CONFLICT
+        return await self._preempt(drive, key, found, deadline_ms)
+
+    async def begin(self, drive: str, key: int, deadline_ms: int) -> Answer:
+        """Register where that is not done, then fence."""
+        said, found = await self._registered(drive, key, deadline_ms)
+        return said if found is None else await self._preempt(drive, key, found, deadline_ms)
+
+    async def join(self, drive: str, key: int, deadline_ms: int) -> Answer:
+        """Become one more registrant, and hold the reservation where nobody does."""
+        said, found = await self._registered(drive, key, deadline_ms)
+        return said if found is None else (await self._held(drive, key, found, deadline_ms))[0]
+
+    async def _registered(self, drive: str, key: int, deadline_ms: int) -> tuple[Answer, ReservationReport | None]:
+        """The report from before, once the key is registered."""
+        said, found = await self.report(drive, deadline_ms)
+        if found is None or key in _keys(found):
+            return said, found
+        command, data = register(NSID, 0, key, persist=PersistThroughPowerLoss.ON)
+        said, _ = await self.commands.send(drive, command, deadline_ms, data=data)
+        return said, found if said is Answer.OK else None
+
+    async def _held(
+        self, drive: str, key: int, found: ReservationReport, deadline_ms: int
+    ) -> tuple[Answer, ReservationType]:
+        """The type that is held, once it is one of ours.  A reservation of another type is a stranger's, which cannot
+        be preempted with PRKEY 0; it is left alone."""
+        if found.rtype in TYPES:
+            return Answer.OK, ReservationType(found.rtype)
+        if found.rtype != ReservationType.NONE:
+            return Answer.FAILED, ReservationType.NONE
+        if drive not in self._types:
+            said, rescap = await self.rescap(drive, deadline_ms)
+            rtype = rtype_for(rescap)
+            if said is not Answer.OK or rtype is None:
+                return said if said is not Answer.OK else Answer.FAILED, ReservationType.NONE
+            self._types[drive] = rtype
+        command, data = acquire(NSID, key, self._types[drive])
+        return (await self.commands.send(drive, command, deadline_ms, data=data))[0], self._types[drive]
+
+    async def _preempt(self, drive: str, key: int, found: ReservationReport, deadline_ms: int) -> Answer:
+        said, rtype = await self._held(drive, key, found, deadline_ms)
+        if said is not Answer.OK:
+            return said
+        command, data = acquire(NSID, key, rtype, AcquireAction.PREEMPT_AND_ABORT)
+        return (await self.commands.send(drive, command, deadline_ms, data=data))[0]
+
+
+def _keys(found: ReservationReport) -> frozenset[int]:
+    return frozenset(each.key for each in found.registrants)

@@ -19,4 +19,22 @@ PAGES: Final[tuple[Page, ...]] = (
             "engine itself does not answer: see its log."
         ),
     ),
+    Page(
+        code="HA-021",
+        title="The record before this one was not found",
+        explanation=(
+            "Each record of the journal names the SHA-256 of the one before it. That one is not known here, and no "
+            "quorum drive that answers holds it, so the new record was not written."
+        ),
+        remedy="Bring up the quorum drives that do not answer; the node reads the journal again by itself.",
+    ),
+    Page(
+        code="HA-022",
+        title="A snapshot is longer than its area",
+        explanation=(
+            "The state of the array is written into one of two areas of 336 KiB on each quorum drive. A longer one "
+            "would destroy what the newest record names, so nothing was written."
+        ),
+        remedy="Remove volumes or hosts.",
+    ),
 )
