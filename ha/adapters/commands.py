@@ -19,7 +19,7 @@ from controlplane.domain.errors import DeadlineExceeded, Unreachable, Ws7000Erro
 from dataplane.nvme.commands import Command, flush, read, write
 from dataplane.nvme.status import Status, StatusType
 from dataplane.rpc.call import Call
-from dataplane.rpc.errors import TooManyCalls
+from dataplane.rpc.errors import RpcError, TooManyCalls
 from dataplane.rpc.methods import nvme
 from dataplane.rpc.values import NvmeCompletion
 from ha.model import Answer
@@ -34,6 +34,15 @@ PATIENCE_MS: Final = 24 * 3600 * 1000
 """A command is not given up on the connection: it keeps its place until it is answered, or the connection ends."""
 FRESH_MS: Final = 20
 """How old the look at the controllers may be when a command is sent: one look serves commands that go together."""
+
+_UNDECIDED: Final = frozenset(
+    {
+        Status.COMMAND_INTERRUPTED,
+        Status.ABORTED_BY_REQUEST,
+        Status.ABORTED_SQ_DELETION,  # what SPDK gives the commands of a connection that broke
+        Status.TRANSIENT_TRANSPORT_ERROR,
+    }
+)
 
 
 class Channel(Protocol):
@@ -107,7 +116,8 @@ class Commands:
                 while (earlier := self._on_way.get(drive)) is not None:
                     await asyncio.wait({earlier})
                 done = await asyncio.shield(self._begin(drive, call, ticket))
-        except (TimeoutError, DeadlineExceeded, Unreachable, TooManyCalls):
+        except (TimeoutError, DeadlineExceeded, Unreachable, TooManyCalls, RpcError):
+            # An engine answers with an error what it could not send, or lost with the drive: no word of the drive.
             return Answer.SILENT, None
         except Ws7000Error:
             return Answer.FAILED, None
@@ -166,6 +176,6 @@ def answer_of(done: NvmeCompletion) -> Answer:
         return Answer.OK
     if done.status == Status.RESERVATION_CONFLICT:
         return Answer.CONFLICT
-    if done.status == Status.COMMAND_INTERRUPTED or done.sct == StatusType.PATH:
+    if done.status in _UNDECIDED or done.sct == StatusType.PATH:
         return Answer.SILENT
     return Answer.FAILED
