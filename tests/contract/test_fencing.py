@@ -19,7 +19,7 @@ from fencing_lab import HUNG_MS, FencingLab, Side, key_of, now_ms, record
 from relay import Relay
 
 from dataplane.nvme.reservations import ReleaseAction, ReservationType, acquire, register, release
-from ha.adapters.commands import NSID, Commands, Controllers
+from ha.adapters.commands import NSID
 from ha.adapters.reserving import Reservations, rtype_for
 from ha.model import Answer, Fence, ReadJournal, Register, SnapshotAt, Verify, WriteRecord
 from ha.policy import SLOW
@@ -54,7 +54,7 @@ async def both_join(a: Side, b: Side, drives: tuple[str, ...]) -> None:
 
 def raw(side: Side) -> Reservations:
     """Reservation commands of a node beside its access."""
-    return Reservations(Commands(side.mux, Controllers(side.mux, now_ms)))
+    return Reservations(side.raw)
 
 
 # -- reservations

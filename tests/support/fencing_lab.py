@@ -16,6 +16,7 @@ from typing import Any
 
 from dataplane.rpc.methods import framework, nvme, nvmf
 from dataplane.rpc.mux import Mux
+from ha.adapters.commands import Commands, Controllers
 from ha.adapters.drives import DriveAccess
 from ha.keys import life_of, make_key
 from ha.model import Answer, NodeName, Operation, Outcome, Record, ServiceMap, Work
@@ -24,6 +25,7 @@ from ha.policy import SLOW, Policy
 ARRAY = "lab"
 LOCAL = "127.0.0.1"
 BLOCK = 512
+HOSTNQN = "nqn.2026-01.io.ws7000:host:fencing-{}"
 PATIENT_MS = 60_000
 """For work that has to succeed on a busy machine."""
 HUNG_MS = 1_500
@@ -51,6 +53,8 @@ class Side:
     def __init__(self, node: NodeName, mux: Mux, access: DriveAccess) -> None:
         self.node, self.mux, self.access = node, mux, access
         self.key = key_of(node)
+        self.raw = Commands(mux, Controllers(mux, now_ms))
+        """Commands of the node beside its access."""
         self._number = 0
 
     async def run(self, work: Work, deadline_ms: int = PATIENT_MS) -> Outcome:
@@ -84,31 +88,37 @@ class FencingLab:
 
     def add(self, count: int, shelf: int = 0, through: Callable[[int], int] = lambda port: port) -> tuple[str, ...]:
         """Drives on a shelf, attached by both nodes; ``through`` gives the port to attach at."""
-        engine, port = self.shelves[shelf], 0
+        port = 0
         names = tuple(f"d{len(self.drives) + n}" for n in range(count))
         for name in names:
-            nqn = self.nqn(name)
-            engine.malloc(name, 1)
-            engine.subsystem(nqn, allow_any_host=True)
-            engine.run(
-                nvmf.add_ns(
-                    nqn, bdev_name=name, nsid=1, nguid=uuid.uuid4().hex, uuid=str(uuid.uuid4()), ana_group=1,
-                    auto_visible=True, ptpl_file=str(self.folder / f"{name}.json"),
-                )
-            )  # fmt: skip
-            port = engine.listen(nqn, None, port or None)
-        at = through(port)
-        for node, each in self.nodes.items():
-            calls = [
-                nvme.attach_controller_tcp(
-                    name, address=LOCAL, port=at, subnqn=self.nqn(name),
-                    hostnqn=f"nqn.2026-01.io.ws7000:host:fencing-{node}", io_queues=1,
-                )
-                for name in names
-            ]  # fmt: skip
-            each.session.run_all(calls)
+            self.shelves[shelf].malloc(name, 1)
+            port = self.export(name, shelf, port)
+        for node in self.nodes:
+            self.attach(node, names, through(port) if node == "a" else port)
         self.drives += names
         return names
+
+    def export(self, name: str, shelf: int = 0, port: int = 0) -> int:
+        """A device of a shelf as a drive; the port."""
+        engine, nqn = self.shelves[shelf], self.nqn(name)
+        engine.subsystem(nqn, allow_any_host=True)
+        engine.run(
+            nvmf.add_ns(
+                nqn, bdev_name=name, nsid=1, nguid=uuid.uuid4().hex, uuid=str(uuid.uuid4()), ana_group=1,
+                auto_visible=True, ptpl_file=str(self.folder / f"{shelf}-{name}.json"),
+            )
+        )  # fmt: skip
+        return int(engine.listen(nqn, None, port or None))
+
+    def attach(self, node: NodeName, names: tuple[str, ...], port: int) -> None:
+        """Drives of one shelf, all at once."""
+        calls = [
+            nvme.attach_controller_tcp(
+                name, address=LOCAL, port=port, subnqn=self.nqn(name), hostnqn=HOSTNQN.format(node), io_queues=1
+            )
+            for name in names
+        ]
+        self.nodes[node].session.run_all(calls)
 
     def nqn(self, drive: str) -> str:
         return f"nqn.2026-01.io.ws7000:contract:fencing-{drive}"
@@ -136,14 +146,22 @@ class FencingLab:
     @asynccontextmanager
     async def side(self, node: NodeName, policy: Policy = SLOW, quorum: int = 5) -> AsyncIterator[Side]:
         """The access of a node, with its lanes running."""
+        async with self.connected(node) as mux:
+            access = DriveAccess(mux, ARRAY, node, policy, now_ms)
+            side = Side(node, mux, access)
+            access.use(self.map(quorum), side.key)
+            try:
+                yield side
+            finally:
+                await access.close()
+
+    @asynccontextmanager
+    async def connected(self, node: NodeName) -> AsyncIterator[Mux]:
+        """A connection to the engine of a node."""
         mux = await Mux.connect(self.nodes[node].process.socket, deadline_ms=PATIENT_MS)
-        access = DriveAccess(mux, ARRAY, node, policy, now_ms)
-        side = Side(node, mux, access)
-        access.use(self.map(quorum), side.key)
         try:
-            yield side
+            yield mux
         finally:
-            await access.close()
             await mux.close()
 
     def play(

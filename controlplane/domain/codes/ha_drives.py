@@ -37,4 +37,35 @@ PAGES: Final[tuple[Page, ...]] = (
         ),
         remedy="Remove volumes or hosts.",
     ),
+    Page(
+        code="HA-023",
+        title="A drive in use is not qualified",
+        explanation=(
+            "ws7000 ha qualify-drive evicts one node from the drive and writes its last blocks, which it puts back "
+            "afterwards. This drive has registered nodes, or it holds data and nobody consented to it."
+        ),
+        remedy=(
+            "Use a blank drive. For one that holds data that nobody needs, give --consent with its name. A drive with "
+            "registered nodes has to be given up by its array first; no consent changes that."
+        ),
+    ),
+    Page(
+        code="HA-024",
+        title="The drive is not fit for fencing",
+        explanation=(
+            "A drive has to shut an evicted node out for good: its reservations have to be shared by both nodes and "
+            "outlive a power loss, and no write of the evicted node may land after the eviction has completed. This "
+            "drive does not do all of that, so a takeover could not rest on it."
+        ),
+        remedy="Do not use this model and firmware in an array with high availability; ask its maker for an update.",
+    ),
+    Page(
+        code="HA-025",
+        title="The drive could not be qualified",
+        explanation=(
+            "A command of the measurement failed or was not answered, so nothing can be said about the drive. What the "
+            "measurement registered on it may still be there."
+        ),
+        remedy="See the logs of both engines, repair the path, and measure again.",
+    ),
 )
