@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cli.errors import lines
 from cli.options import Settings
 from cli.output import Output
-from controlplane.domain.errors import NotFound, Refused
+from controlplane.domain.errors import NotFound, Refused, Unreachable
 
 if TYPE_CHECKING:
     from controlplane.domain.desired import Array
@@ -42,6 +42,8 @@ def stored_state(settings: Settings, out: Output) -> State:
     from controlplane.store.file import FileStore
 
     state = FileStore(settings.state).load()
+    if state is not None and state.array.active_active:
+        state = _from_the_drives(settings, out, state)
     if state is None:
         raise NotFound(
             "CLI-003",
@@ -61,13 +63,38 @@ def stored_state(settings: Settings, out: Output) -> State:
     return state
 
 
+def _from_the_drives(settings: Settings, out: Output, copy: State) -> State:
+    """The state in the journal on the drives; this machine's copy of it where nobody who answers leads."""
+    from controlplane.reconcile.agents import Agents
+    from controlplane.store.file import FileStore
+    from controlplane.store.journal import FORMED, HaStore
+
+    files = FileStore(settings.state, [node.name for node in copy.array.nodes])
+    try:
+        return HaStore(files, Agents(copy.array, settings.state / FORMED)).load() or copy
+    except Unreachable as problem:
+        out.say(f"warning: this is the copy of generation {copy.generation} in {settings.state}: {problem.what}")
+        return copy
+
+
 def look(settings: Settings, out: Output) -> View:
-    """The stored state and how the nodes are now; a silent node is said to stderr and shown as UNKNOWN."""
+    """The stored state and how the nodes are now; a silent node is said to stderr and shown as UNKNOWN.
+
+    With high availability the owners are those that the agents tell."""
+    from dataclasses import replace
+
+    from controlplane.reconcile.agents import newest
     from controlplane.reconcile.reconciler import Reconciler, unknown_nodes
 
     state = stored_state(settings, out)
     with Reconciler.in_folder(state.array, settings.state) as reconciler:
-        view = reconciler.look()
+        record = None if reconciler.agents is None else newest(reconciler.agents.views())
+        if record is not None:
+            owners: dict[str, dict[int, str]] = {}
+            for group, owner in record.owners.items():
+                owners.setdefault(group.subsystem, {})[group.number] = owner
+            state = replace(state, owners=owners)
+        view = reconciler.look(state)
     say_unknown(unknown_nodes(view), out)
     return view
 

@@ -29,8 +29,8 @@ from ha.adapters.network import Network, read_secret
 from ha.adapters.process import Leash
 from ha.beats import Beats
 from ha.config import AgentConfig
-from ha.control import Desk
 from ha.cycle import Agent
+from ha.desk import Desk
 from ha.history import History
 from ha.policy import POLICIES, Policy
 
@@ -112,7 +112,7 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
 
     def drives(connection: Connection) -> DriveAccess:
         assert isinstance(connection, Mux)
-        return DriveAccess(connection, config.array, config.node, policy, now_ms, agent.wake)
+        return DriveAccess(connection, config.array, config.node, policy, now_ms, woken)
 
     agent = Agent(
         config, policy, now_ms,

@@ -31,7 +31,21 @@ from dataclasses import dataclass, replace
 from ha import joining, leading, takeover
 from ha.lease import blind, lease_until, must_stop, peer_gone
 from ha.memory import Event, Kind, Memory, Turn
-from ha.model import NO_KEY, Actions, EngineState, GroupId, Kill, Outcome, Phase, Says, Seen, TakeOver, Work, other
+from ha.model import (
+    NO_KEY,
+    Actions,
+    EngineState,
+    GroupId,
+    Kill,
+    NodeName,
+    Outcome,
+    Phase,
+    Says,
+    Seen,
+    TakeOver,
+    Work,
+    other,
+)
 from ha.policy import Policy
 
 
@@ -77,7 +91,7 @@ def _engine(turn: Turn, memory: Memory) -> Memory:
         refused += [m.order for m in memory.moving.values()]
         memory = replace(
             memory.moved(Event.ENGINE_GONE, turn.now), ended=memory.key, takeover=None, rebuild=None, released={},
-            moving={}, save=None, saving=0, pause=None, repair=None, kick=None, cancel=False, taken_at=None,
+            moving={}, save=None, saving=0, pause=None, repair=None, kick=None, cancel=False, taken_at=None, took=False,
             attempted=None,
         )  # fmt: skip
         for number in dict.fromkeys(refused):
@@ -190,6 +204,7 @@ def _decision(turn: Turn, memory: Memory, given: int, sentence: str) -> Decision
         serve=serve,
         drain=drain,
         lease_until=lease_until(turn, memory),
+        addresses=_addresses(turn, memory) if member else frozenset(),
         operation=new if new is not None and new.number > given else None,
         kill=kill,
         replies=memory.replies,
@@ -215,6 +230,7 @@ def _says(turn: Turn, memory: Memory) -> Says:
         blind=memory.phase is Phase.MEMBER and blind(turn, memory),
         silent=turn.seen.drives.silent,
         built=turn.seen.engine.built,
+        holds=turn.seen.holds,
         ports_up=turn.seen.ports_up,
         ports=turn.seen.ports,
     )
@@ -225,3 +241,14 @@ def _own_key(turn: Turn, memory: Memory) -> int:
     if turn.seen.engine.state is not EngineState.ALIVE or memory.spoiled == memory.key:
         return NO_KEY
     return NO_KEY if memory.phase is Phase.OUTSIDE and not memory.ready else memory.key
+
+
+def _addresses(turn: Turn, memory: Memory) -> frozenset[NodeName]:
+    """Whose data addresses belong here: a member's own, once the peer has let go of them; and those of a peer that was
+    shut out, from when its hosts were kicked until it is admitted again."""
+    record, says, peer = memory.record, turn.seen.peer.says, other(memory.node)
+    if record is None or memory.phase not in (Phase.MEMBER, Phase.TAKING) or memory.spoiled == memory.key:
+        return frozenset()
+    mine = says is None or memory.node not in says.holds
+    theirs = memory.took and peer not in record.members
+    return frozenset(node for node, here in ((memory.node, mine), (peer, theirs)) if here)

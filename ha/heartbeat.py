@@ -458,7 +458,8 @@ class Hearing:
         return self._sent[sequence % _SENT]
 
     def peer(self, now: int) -> Peer:
-        """The peer as heard until ``now``."""
+        """The peer as heard until ``now``; ``says`` may be None a little longer than ``heard_at``, until all pieces
+        came."""
         return Peer(
             heard_at=self._heard_at,
             acked_at=self._acked_at,

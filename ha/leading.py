@@ -63,9 +63,8 @@ def take_in(turn: Turn, memory: Memory, outcome: Outcome, work: Work) -> Memory:
         case Fence():
             return _repaired(memory, outcome)
         case KickHosts():
-            return memory.noted(
-                turn.now, "hosts were told" if outcome.ok else f"hosts could not be told: {outcome.problem}"
-            )
+            said = "hosts were told" if outcome.ok else f"hosts could not be told: {outcome.problem}"
+            return replace(memory.noted(turn.now, said), took=True)
         case _:
             return memory
 
@@ -224,7 +223,8 @@ def orders(turn: Turn, memory: Memory) -> Memory:
     for order in turn.seen.orders:
         if isinstance(order, TakeOver):
             continue  # ``decide`` sees to it: it is no leader's business
-        if isinstance(order, Save) and memory.phase is Phase.OUTSIDE:
+        if isinstance(order, Save) and memory.phase in (Phase.OUTSIDE, Phase.TAKING) and memory.save is None:
+            # A node that begins alone finds out first whether the drives hold an array.
             memory = replace(memory, save=order)
         elif not memory.leads:
             leader = memory.record.leader if memory.record and memory.phase is Phase.MEMBER else None
@@ -270,6 +270,7 @@ def _wish(turn: Turn, memory: Memory, order: Move) -> Memory:
         return memory.answered(order.number, "HA-005", why or "the map is not known")
     if not groups:
         return memory.answered(order.number)
+    memory = replace(memory, homing=False)
     moving = {**memory.moving, **{group: Moving(to=order.to, since=turn.now, order=order.number) for group in groups}}
     return replace(memory, moving=moving)
 
@@ -410,8 +411,13 @@ def _calm(turn: Turn, memory: Memory, record: Record) -> bool:
     return other(memory.node) in record.members and turn.now - memory.peer_since >= turn.policy.hold_ms
 
 
+def _may_go_home(turn: Turn, memory: Memory, record: Record) -> bool:
+    return memory.homing or (turn.policy.failback and _calm(turn, memory, record))
+
+
 def _homeward(turn: Turn, memory: Memory, record: Record) -> Memory:
-    """Start moves that nobody ordered: groups go home after a calm time, and away from a node without a link."""
+    """Start moves that nobody ordered: groups go home after a start of both nodes, or after a calm time where the
+    policy says so; and away from a node without a link."""
     if memory.moving or record.paused:
         return memory
     peer, says = other(memory.node), turn.seen.peer.says
@@ -423,7 +429,7 @@ def _homeward(turn: Turn, memory: Memory, record: Record) -> Memory:
         away = other(owner)
         if not up[owner] and up[away]:
             to[group] = away
-        elif turn.policy.failback and owner != group.home and up[group.home] and _calm(turn, memory, record):
+        elif owner != group.home and up[group.home] and _may_go_home(turn, memory, record):
             to[group] = group.home
     ready = {g: node for g, node in to.items() if not _hindered(turn, memory, node, (g,))}
     if not ready:

@@ -26,11 +26,12 @@ def lease_until(turn: Turn, memory: Memory) -> int | None:
 
 
 def blind(turn: Turn, memory: Memory) -> bool:
-    """Whether a majority of the quorum drives has not answered this node for a lease."""
-    newest = max(
-        (at for at in (turn.seen.slots.own_at, turn.seen.slots.read_at) if at is not None), default=memory.since
-    )
-    return turn.now - max(newest, memory.since) > turn.policy.takeover_wait_ms
+    """Whether a majority of the quorum drives, which had answered this node, has not done so for a lease.  A node
+    that has no way to ask them is not blind: its data plane has ended, or has just begun."""
+    slots = turn.seen.slots
+    if slots.own_at is None or slots.read_at is None:
+        return False
+    return turn.now - max(slots.own_at, slots.read_at, memory.since) > turn.policy.takeover_wait_ms
 
 
 def heard(turn: Turn) -> bool:

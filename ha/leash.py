@@ -44,8 +44,10 @@ from ha.adapters.lease_page import NOBODY, LeashPage, LeashState, Order, Process
 
 EXIT_TAKEN: Final = 3
 EXIT_USAGE: Final = 2
+EXIT_FAILED: Final = 1
 _LOOK_NS: Final = 20_000_000
-_READS: Final = 3
+_READS: Final = 10
+"""Before a page counts as unreadable; one that is read while it is written twice is torn in both slots, once."""
 _PRIORITY: Final = 50
 _MCL_CURRENT_AND_FUTURE: Final = 3
 _CLOCK_BOOTTIME: Final = 7
@@ -201,12 +203,15 @@ def main(arguments: list[str]) -> int:
     for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(each, signal.SIG_IGN)
     path = Path(arguments[0])
-    lock = os.open(path.with_suffix(".leash"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        lock = os.open(path.with_suffix(".leash"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        page = LeashPage(path)
     except BlockingIOError:
         return EXIT_TAKEN
-    page = LeashPage(path)
+    except OSError as error:
+        sys.stderr.write(f"leash: {error}\n")
+        return EXIT_FAILED
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("-1000", encoding="ascii")
     gc.collect()

@@ -166,7 +166,9 @@ class Memory:
     taken_at: int | None = None
     lease_from: int = 0
     ready: bool = False
+    homing: bool = False
     kick: NodeName | None = None
+    took: bool = False
     timeline: tuple[tuple[int, str], ...] = ()
     replies: tuple[Reply, ...] = ()
 

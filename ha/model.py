@@ -216,7 +216,8 @@ class Says:
     are groups that it has drained, each with the sequence of the record under which it did.  ``asks`` (of the leader)
     are groups that their owner is to release.  ``rebuilt`` are groups whose mirrors it has made equal again.
     ``blind`` means that it does not reach a majority of the quorum drives; ``silent`` are drives that do not answer
-    it, ``failed`` those that the record gives up.  ``ports_up`` of ``ports`` data ports have a link."""
+    it, ``failed`` those that the record gives up.  ``holds`` are the nodes whose data addresses are up here.
+    ``ports_up`` of ``ports`` data ports have a link."""
 
     node: NodeName
     version: int = FORMAT_VERSION
@@ -233,6 +234,7 @@ class Says:
     blind: bool = False
     silent: frozenset[str] = frozenset()
     built: int = 0
+    holds: frozenset[NodeName] = frozenset()
     ports_up: int = 1
     ports: int = 1
 
@@ -461,6 +463,7 @@ class Seen:
     newest: tuple[int, int] = (0, 0)
     outcome: Outcome | None = None
     orders: tuple[Order, ...] = ()
+    holds: frozenset[NodeName] = frozenset()
     ports_up: int = 1
     ports: int = 1
 
@@ -479,12 +482,14 @@ class Actions:
     the groups in ``serve``, lowers all others, and ends the I/O of those in ``drain`` and reports them drained.
     ``lease_until`` is written to the leash's page: the data plane is killed when the local clock passes it; None
     leaves it unguarded (it serves nothing then, or hands are off).  ``operation`` is new work, at most one at a time
-    but for ``Rebuild``; ``says`` goes into every heartbeat until the next cycle."""
+    but for ``Rebuild``; ``says`` goes into every heartbeat until the next cycle.  ``addresses`` are the nodes whose
+    data addresses are to be up here; all others are to be down."""
 
     says: Says
     serve: frozenset[GroupId] = frozenset()
     drain: frozenset[GroupId] = frozenset()
     lease_until: int | None = None
+    addresses: frozenset[NodeName] = frozenset()
     operation: Operation | None = None
     kill: Kill | None = None
     replies: tuple[Reply, ...] = ()

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from controlplane.domain.errors import EngineError, Refused, Unreachable
 from dataplane.nvme.commands import Cns, identify, write
-from dataplane.nvme.identify import IdentifyController, IdentifyNamespace
+from dataplane.nvme.identify import IDENTIFY_SIZE, IdentifyController, IdentifyNamespace
 from dataplane.nvme.reservations import (
     RESCAP_PERSIST,
     AcquireAction,
@@ -34,7 +34,7 @@ from dataplane.nvme.reservations import (
     release,
 )
 from ha.adapters.commands import NSID, Channel, Commands, Controllers
-from ha.adapters.reserving import IDENTIFY_BYTES, Reservations, rtype_for
+from ha.adapters.reserving import Reservations, rtype_for
 from ha.keys import life_of, make_key
 from ha.model import Answer
 
@@ -132,7 +132,7 @@ class _End:
 
     async def identified(self, cns: Cns, nsid: int) -> bytes:
         command = identify(cns, nsid=nsid)
-        said, done = await self.commands.send(self.drive, command, COMMAND_MS, kind="admin", size=IDENTIFY_BYTES)
+        said, done = await self.commands.send(self.drive, command, COMMAND_MS, kind="admin", size=IDENTIFY_SIZE)
         self.check("Identify", said)
         return done.data if done is not None else b""
 

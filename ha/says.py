@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from ha.model import FORMAT_VERSION, NODES, GroupId, Move, NodeName, Phase, Says
+from ha.model import FORMAT_VERSION, NODES, GroupId, NodeName, Phase, Says
 
 MAX_BYTES: Final = 1 << 20
 MAX_CONNECTIONS: Final = 8192
@@ -165,11 +165,6 @@ def _releases(value: object) -> dict[GroupId, int]:
     return {_group(row[:2]): _number(row[2]) for row in rows}
 
 
-def _move(value: object) -> Move:
-    number, groups, to = _list(value, 3)
-    return Move(number=_number(number), groups=_groups(groups), to=_node(to))
-
-
 def _members(value: object) -> dict[NodeName, int]:
     if not isinstance(value, dict):
         raise ValueError("members are an object")
@@ -189,10 +184,6 @@ def _dump_releases(releases: dict[GroupId, int]) -> list[list[object]]:
     return [[group.subsystem, group.number, sequence] for group, sequence in sorted(releases.items())]
 
 
-def _dump_moves(moves: tuple[Move, ...]) -> list[list[object]]:
-    return [[move.number, _dump_groups(move.groups), move.to] for move in moves]
-
-
 _LOAD: Final[dict[str, Callable[[object], object]]] = {
     "phase": lambda value: Phase(_text(value)),
     "key": _number,
@@ -202,10 +193,12 @@ _LOAD: Final[dict[str, Callable[[object], object]]] = {
     "members": _members,
     "releases": _releases,
     "asks": _groups,
-    "wishes": lambda value: tuple(_move(each) for each in _list(value)),
+    "rebuilt": _groups,
+    "failed": lambda value: frozenset(_text(each) for each in _list(value)),
     "blind": _flag,
     "silent": lambda value: frozenset(_text(each) for each in _list(value)),
     "built": _number,
+    "holds": lambda value: frozenset(_node(each) for each in _list(value)),
     "ports_up": _number,
     "ports": _number,
 }
@@ -215,6 +208,8 @@ _DUMP: Final[dict[str, Callable[..., object]]] = {
     "members": dict,
     "releases": _dump_releases,
     "asks": _dump_groups,
-    "wishes": _dump_moves,
+    "rebuilt": _dump_groups,
+    "failed": sorted,
     "silent": sorted,
+    "holds": sorted,
 }

@@ -344,18 +344,23 @@ def taken(turn: Turn, memory: Memory, service: ServiceMap) -> Memory:
     assert takeover is not None
     if takeover.save is not None:
         memory = memory.answered(takeover.save.number)
+    if memory.save is not None:
+        memory = memory.answered(memory.save.number, "HA-003", "an array was found on them and is served")
     peer = other(memory.node)
     failover = takeover.kind is Kind.FAILOVER
     return replace(
         memory.moved(Event.TAKEN, turn.now),
         record=takeover.record,
         takeover=None,
+        save=None,
         taken_at=turn.now,
         lease_from=turn.now,
         released={},
         rebuilt=frozenset(),
         registered=takeover.checked,
+        homing=not failover,
         kick=peer if failover else None,
+        took=False,
         evicted_at=turn.now if failover else memory.evicted_at,
         detached=frozenset(),
         timeline=(*memory.timeline, (turn.now, f"serves {len(service.groups)} groups")),

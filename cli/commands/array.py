@@ -1,6 +1,6 @@
 """``ws7000 array``: from array.yaml to the nodes, and back.
 
-Only ``apply`` and ``switchover`` change anything; each prints the same plan with ``--dry-run``.
+Only ``apply``, ``switchover`` and ``import`` change anything; each shows with ``--dry-run`` what it would do.
 """
 
 from __future__ import annotations
@@ -163,6 +163,48 @@ def export(settings: Settings, state_json: bool) -> None:
     out = Output(settings)
     state = stored_state(settings, out)
     out.raw(codec.encode(state).decode() if state_json else to_yaml(state.array))
+
+
+@array.command("import")
+@click.option(
+    "--node", default=None, metavar="NODE", help="Read the drives through this node; the first one if left out."
+)
+@click.option(
+    "--write",
+    "write",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=None,
+    help="Where the whole array.yaml goes; array.yaml in the state folder if left out.",
+)
+@click.option(
+    "--take-over",
+    metavar="ARRAY",
+    default=None,
+    help="The nodes of ARRAY are gone for good: evict them from drives that they still hold.",
+)
+@click.option("--yes", is_flag=True, help="Write what was found without asking.")
+@click.option("--dry-run", is_flag=True, help="Show what was found; write nothing, take nothing over.")
+@array_options
+def import_(
+    settings: Settings, *, node: str | None, write: Path | None, take_over: str | None, yes: bool, dry_run: bool
+) -> None:
+    """Find an array on its drives, and make this its state folder.
+
+    For two fresh nodes and the drives of an array that was formed.  The file names the nodes and the drives, nothing
+    more; volumes, hosts and pools come from the drives.  The engine of one node has to run, with no drive attached or
+    with these.
+
+    \b
+    Example:
+      ws7000 array import -f drives.yaml --dry-run
+      ws7000 array import -f drives.yaml --write array.yaml
+      ws7000 array import -f drives.yaml --take-over lab --yes
+    See also: ws7000 array export, ws7000 array apply, ws7000 drive list
+    """
+    from cli.imports import Wish, import_array
+
+    import_array(settings, Wish(node=node, write=write, take_over=take_over, yes=yes, dry_run=dry_run))
 
 
 @array.command()

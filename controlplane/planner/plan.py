@@ -59,11 +59,13 @@ def make_plan(
     labels: Mapping[str, LabelFacts],
     *,
     whole: bool = False,
+    apart: frozenset[str] = frozenset(),
 ) -> Proposal:
     """The way from what is ``seen`` to ``array``, given what was decided before.
 
     A plan that attaches a drive goes no further than that: the next round sees whose drive it is, through each
-    node.  ``whole`` shows what is expected to come after that, for people only."""
+    node.  ``whole`` shows what is expected to come after that, for people only.  Nodes ``apart`` are left out where
+    they cannot be observed: they are fenced, so that nothing which is done to the drives meets I/O of theirs."""
     blind = [
         Unreachable(
             "PLAN-010",
@@ -73,7 +75,7 @@ def make_plan(
             "raise a group that the other still serves",
         )
         for name, view in sorted(seen.items())
-        if isinstance(view, Unknown)
+        if isinstance(view, Unknown) and name not in apart
     ]
     allocation = allocate(array, state, facts)
     problems = (*blind, *allocation.problems)
@@ -104,10 +106,11 @@ def _steps(
     final = _as_scrubbed(after)
     wanted = wanted_images(final)
     for name, image in wanted.items():
-        placed += _with_secrets(final, diff_node(image, images[name]))
+        if name in images:
+            placed += _with_secrets(final, diff_node(image, images[name]))
     placed += _drains(placed, images)
     placed = _mark_loss(before, after, placed)
-    placed += _scrubs(after)
+    placed += _scrubs(after, images)
     labelled, problems = label_steps(before, after, labels)
     return placed + labelled, [
         *problems,
@@ -214,9 +217,9 @@ def _split_mirrors(
     Taking such a set down and building it again would bring the old leg back without a rebuild, and reads would
     show what it held when it dropped out; so nothing is planned until somebody has decided which leg is right."""
     problems: list[Ws7000Error] = []
-    for node, image in wanted.items():
-        for name, raid in sorted(images[node].raids.items()):
-            if name in image.raids and raid.level == "raid1" and (not raid.members or not all(raid.members)):
+    for node, seen in images.items():
+        for name, raid in sorted(seen.raids.items()):
+            if name in wanted[node].raids and raid.level == "raid1" and (not raid.members or not all(raid.members)):
                 problems.append(
                     Refused(
                         "PLAN-019",
@@ -351,18 +354,20 @@ def refuse_loss(before: State, proposal: Proposal, consent: Consent) -> list[Ws7
     ]
 
 
-def _scrubs(state: State) -> list[Placed]:
+def _scrubs(state: State, images: Mapping[str, NodeImage]) -> list[Placed]:
+    """Zeroes go through the owner; through any other node where that one is left out."""
     found: list[Placed] = []
     for volume in state.volumes.values():
         if not volume.unscrubbed:
             continue
         count = len(volume.unscrubbed)
+        owner = state.owner(volume.subsystem, volume.group)
         found.append(
             (
                 Phase.SCRUB,
                 0,
                 s.Scrub(
-                    node=state.owner(volume.subsystem, volume.group),
+                    node=owner if owner in images else min(images, default=owner),
                     subject=volume.name,
                     volume=volume.name,
                     slices=volume.unscrubbed,

@@ -27,6 +27,8 @@ match is repeated like any other error of a drive (SPDK v26.05, module/bdev/nvme
 HIDDEN_FUSED: Final = ("fcws",)
 """Compare and Write, for the same reason."""
 MAX_IO_BYTES: Final = 1 << 20
+MAX_READ_BYTES: Final = 128 * 1024
+"""Of one raw command: what SPDK's targets take (max_io_size), and MDTS of nearly every drive."""
 _MAX_NLB: Final = 65536
 """NLB is 16 bits, 0-based (NVM command set 1.0, Write Zeroes)."""
 
@@ -117,14 +119,7 @@ def _bdev_calls(step: s.Step) -> list[Call[Any]]:
                 return [bdev.split_create(base, count=step.split.count, size_bytes=step.split.slice_bytes)]
             return [bdev.split_delete(base)]
         case s.SetDriveOptions():
-            return [
-                nvme.set_options(
-                    enable_flush=True,
-                    bdev_retry_count=NEVER_GIVE_UP,
-                    ctrlr_loss_timeout_s=NEVER_GIVE_UP,
-                    reconnect_delay_s=RECONNECT_DELAY_S,
-                )
-            ]
+            return [drive_options()]
         case s.AttachDrive():
             return [attach(step.drive)]
         case s.DetachDrive():
@@ -141,6 +136,16 @@ def _bdev_calls(step: s.Step) -> list[Call[Any]]:
             ]
         case _:
             raise AssertionError(f"{type(step).__name__} has no plain calls")
+
+
+def drive_options() -> Call[None]:
+    """What holds for every drive; refused by the engine once one is attached."""
+    return nvme.set_options(
+        enable_flush=True,
+        bdev_retry_count=NEVER_GIVE_UP,
+        ctrlr_loss_timeout_s=NEVER_GIVE_UP,
+        reconnect_delay_s=RECONNECT_DELAY_S,
+    )
 
 
 def attach(drive: DriveImage) -> Call[tuple[str, ...]]:
@@ -167,6 +172,14 @@ def read_start(drive: str, block_bytes: int, size_bytes: int) -> Call[Any]:
     blocks = max(1, size_bytes // block_bytes)
     sqe = commands.read(1, 0, blocks, block_bytes).pack()
     return nvme.send_cmd(drive, kind="io", sqe=sqe, data_len_bytes=blocks * block_bytes)
+
+
+def read_range(drive: str, block_bytes: int, offset_bytes: int, length_bytes: int) -> Iterator[Call[Any]]:
+    """Reads of a range, each no larger than every drive takes; both ends on whole blocks."""
+    for at in range(offset_bytes, offset_bytes + length_bytes, MAX_READ_BYTES):
+        size_bytes = min(MAX_READ_BYTES, offset_bytes + length_bytes - at)
+        sqe = commands.read(1, at // block_bytes, size_bytes // block_bytes, block_bytes).pack()
+        yield nvme.send_cmd(drive, kind="io", sqe=sqe, data_len_bytes=size_bytes)
 
 
 def write_label(drive: str, block_bytes: int, label: labels.Label) -> Call[Any]:
@@ -210,7 +223,9 @@ __all__ = [
     "attach",
     "calls_for",
     "check_completions",
+    "drive_options",
     "flush",
+    "read_range",
     "read_start",
     "slice_bdev",
     "write_label",

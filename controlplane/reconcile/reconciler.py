@@ -22,9 +22,11 @@ from controlplane.domain.state import State
 from controlplane.planner import labels
 from controlplane.planner.allocate import DriveFacts
 from controlplane.planner.plan import Consent, Proposal, make_plan, refuse_loss
-from controlplane.planner.steps import Plan
+from controlplane.planner.steps import Phase, Plan
 from controlplane.reconcile import calls
-from controlplane.reconcile.apply import Applier, Listener, quiet
+from controlplane.reconcile.agent_view import AgentView
+from controlplane.reconcile.agents import Agents, Say, left_out
+from controlplane.reconcile.apply import Applier, Listener, Progress, quiet
 from controlplane.reconcile.engines import engine_address
 from controlplane.reconcile.journal import Journal
 from controlplane.reconcile.observe import DEADLINE_S, observe
@@ -32,9 +34,11 @@ from controlplane.reconcile.switchover import moved_owners
 from controlplane.reconcile.together import together
 from controlplane.store.base import Store
 from controlplane.store.file import FileStore
+from controlplane.store.journal import FORMED, HaStore
 from dataplane.rpc.session import Session
 
 MAX_ROUNDS = 5
+_TO_REACH_DRIVES = (Phase.DRIVE_OPTIONS, Phase.DRIVE_ATTACH)
 OLD_ENGINE_S = 2.0
 TRIAL_BLOCK_BYTES = 512
 """The block size of file drives before they have been seen."""
@@ -66,10 +70,22 @@ class Applied:
 class Reconciler:
     """The array behind its nodes' engines and its state folder.  Use it as a context manager."""
 
-    def __init__(self, array: Array, store: Store, journal: Journal, connect: Callable[..., Session] = Session) -> None:
+    def __init__(
+        self,
+        array: Array,
+        store: Store,
+        journal: Journal,
+        connect: Callable[..., Session] = Session,
+        files: FileStore | None = None,
+    ) -> None:
+        """``files`` is this machine's copy of the state, where ``store`` is not that itself."""
         self.array = array
         self._store = store
         self._journal = journal
+        mark = None if files is None else files.folder / FORMED
+        self.agents = Agents(array, mark) if array.active_active else None
+        self._ha = store if isinstance(store, HaStore) else None
+        self._files = files
         self._sessions: dict[str, Session] = {
             node.name: connect(engine_address(node.rpc), node=node.name) for node in array.nodes
         }
@@ -77,7 +93,9 @@ class Reconciler:
     @classmethod
     def in_folder(cls, array: Array, folder: Path, connect: Callable[..., Session] = Session) -> Self:
         """With the state kept as files in ``folder``; ``connect`` makes the sessions with the nodes."""
-        return cls(array, FileStore(folder, [node.name for node in array.nodes]), Journal(folder), connect)
+        files = FileStore(folder, [node.name for node in array.nodes])
+        store = HaStore(files, Agents(array, folder / FORMED)) if array.active_active else files
+        return cls(array, store, Journal(folder), connect, files)
 
     def __enter__(self) -> Self:
         return self
@@ -103,9 +121,9 @@ class Reconciler:
             )
         return stored
 
-    def look(self) -> View:
-        """Observe every node and every attached drive's label."""
-        state = self.state()
+    def look(self, state: State | None = None) -> View:
+        """Observe every node and every attached drive's label; judged by ``state``, or by the stored one."""
+        state = self.state() if state is None else state
         # What is wanted names objects that are ours although no state has them yet.
         judged = replace(state, array=self.array)
         jobs = {name: partial(observe, session, judged, name) for name, session in self._sessions.items()}
@@ -152,7 +170,14 @@ class Reconciler:
         have, so that a plan for a new array shows its volumes at once."""
         view = view or self.look()
         facts = {**self._promised(), **view.facts}
-        return view, make_plan(self.array, view.state, view.seen, facts, view.labels, whole=True)
+        apart = self._apart(view)
+        return view, make_plan(self.array, view.state, view.seen, facts, view.labels, whole=True, apart=apart)
+
+    def _apart(self, view: View) -> frozenset[str]:
+        """The nodes that a plan leaves out: fenced, and not to be observed."""
+        if self.agents is None:
+            return frozenset()
+        return left_out(self.agents.views()) & {node.node for node in unknown_nodes(view)}
 
     def _promised(self) -> dict[str, DriveFacts]:
         return {
@@ -171,10 +196,12 @@ class Reconciler:
     def _apply(self, consent: Consent, listen: Listener) -> Applied:
         plans: list[Plan] = []
         applier = Applier(self._sessions, self._store, self._journal)
+        if self.agents is not None:
+            plans += self._begin_with_agents(self.agents, applier, listen)
         for _round in range(MAX_ROUNDS):
-            view = self.look()
+            view, apart = self._admitted_look(listen)
             # Only what has been seen counts here: a promised drive gets its slices in the round after its attach.
-            proposal = make_plan(self.array, view.state, view.seen, view.facts, view.labels)
+            proposal = make_plan(self.array, view.state, view.seen, view.facts, view.labels, apart=apart)
             problems = [*proposal.problems, *refuse_loss(view.state, proposal, consent)]
             if problems:
                 raise _all_of(problems)
@@ -189,7 +216,7 @@ class Reconciler:
                         why="a drive of their pool has not been seen",
                         remedy="ws7000 drive list shows which; bring it back, or take it out of the pool",
                     )
-                return Applied(state=state, plans=tuple(plans))
+                return Applied(state=self._hand_over(state, apart, listen), plans=tuple(plans))
             applier.run(proposal.plan, state, view.facts, listen)
             plans.append(proposal.plan)
         raise PartlyApplied(
@@ -199,14 +226,80 @@ class Reconciler:
             remedy="see ws7000 array diff: another program may be changing the engine at the same time",
         )
 
+    def _begin_with_agents(self, agents: Agents, applier: Applier, listen: Listener) -> list[Plan]:
+        """Hear every agent before anything is changed.  Where nobody leads a formed array, as after a power cut of both
+        nodes, the drives are attached first, by this machine's copy of the state: the agents judge by the drives who
+        begins, and only then the journal can be read.  Nothing else is done by that copy."""
+        views = agents.views()
+        if not agents.formed(views):
+            agents.heard()
+            return []
+        if any(isinstance(view, AgentView) and view.epoch for view in views.values()):
+            agents.heard(left_out(views))
+            return []
+        state = self._files.load() if self._files is not None else None
+        if state is None:
+            return []
+        view = self.look(state)
+        answering = {name for name, each in views.items() if isinstance(each, AgentView)}
+        apart = frozenset(view.seen) - answering
+        proposal = make_plan(self.array, state, view.seen, view.facts, view.labels, apart=apart)
+        kept = [stage for stage in proposal.plan.stages if stage.phase in _TO_REACH_DRIVES]
+        plan = replace(proposal.plan, stages=tuple(kept)) if not proposal.problems else Plan()
+        if plan:
+            applier.run(plan, state, view.facts, listen)
+        attached = [name for name in sorted(answering) if isinstance(view.seen[name], NodeImage)]
+        agents.wait_admitted(attached, _waiting(listen))
+        return [plan] if plan else []
+
+    def _admitted_look(self, listen: Listener) -> tuple[View, frozenset[str]]:
+        """A look once every node that has drives may use them: before that, a drive that is reserved for members says
+        neither whose it is nor takes anything.  And the nodes that are left out, since they are fenced and silent."""
+        view = self.look()
+        if self.agents is None:
+            return view, frozenset()
+        attached = [name for name, seen in view.seen.items() if isinstance(seen, NodeImage) and seen.drives]
+        if self.agents.wait_admitted(attached, _waiting(listen)):
+            view = self.look()
+        apart = self._apart(view)
+        self.agents.heard(apart)
+        return view, apart
+
+    def _hand_over(self, state: State, apart: frozenset[str], listen: Listener) -> State:
+        """With high availability: what was built is the agents' to serve.  The first time, they form the array, which
+        gives everything to the node that forms it, and then each group its home."""
+        if self.agents is None or self._ha is None:
+            return state
+        say = _waiting(listen)
+        new = not self.agents.formed(self.agents.views())
+        if new:
+            say("node a: forming the array on the quorum drives")
+            state = self._ha.form()
+        nodes = [node.name for node in self.array.nodes if node.name not in apart]
+        self.agents.built(state.generation, nodes)
+        self.agents.wait_admitted(nodes, say)
+        if new:
+            self.agents.failback(say)
+        self.agents.wait_served(say)
+        return state
+
     def switchover(self, to: str, subsystem: str | None = None, listen: Listener = quiet) -> Applied:
-        """Move ANA groups to node ``to``, or to their homes with ``to="home"``; of one subsystem or of all."""
+        """Move ANA groups to node ``to``, or to their homes with ``to="home"``; of one subsystem or of all.
+
+        With high availability the leader's agent does it, and the state does not change."""
+        if self.agents is not None:
+            self.agents.switchover(to, subsystem)
+            return Applied(state=self.state())
         with self._store.lock():
             state = self.state()
             owners = moved_owners(state, to, subsystem)
             if owners != state.owners:
                 self._store.save(replace(state, owners=owners))
             return self._apply(Consent(), listen)
+
+
+def _waiting(listen: Listener) -> Say:
+    return lambda text: listen(Progress(done=0, total=0, step=None, waits=text))
 
 
 def _labels_seen(session: Session, image: NodeImage, facts: Mapping[str, DriveFacts]) -> dict[str, labels.LabelFacts]:

@@ -21,6 +21,8 @@ from dataplane.rpc.values import ListenAddress
 
 BLOCK_BYTES = 4096
 DEADLINE_S = 60.0
+RESERVATIONS = ".reservations"
+"""What a drive keeps of its reservations through a loss of power lies beside its file, under its name and this."""
 
 
 def file_drives(array: Array) -> list[tuple[Drive, FileDrive]]:
@@ -74,7 +76,7 @@ def serve(array: Array, session: Session) -> None:
     second = []
     third = []
     fourth = []
-    for drive, _source in drives:
+    for drive, source in drives:
         nqn = shelf_nqn(array.name, drive.name)
         serial = drive.serial or hashlib.sha256(nqn.encode()).hexdigest()[:16].upper()
         second.append(
@@ -98,6 +100,7 @@ def serve(array: Array, session: Session) -> None:
                 uuid=identity,
                 ana_group=1,
                 auto_visible=True,
+                ptpl_file=str(Path(source.path).absolute()) + RESERVATIONS,
             )
         )
         fourth.append(nvmf.add_listener(nqn, where, ana_state="optimized"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final, Protocol
 
 from controlplane.domain.errors import Conflict, Refused, Unreachable, Ws7000Error
@@ -37,6 +38,14 @@ class Agents(Protocol):
 
         Raises ``Conflict`` when the newest generation is not ``expects``, ``Unreachable`` as above: then it may be
         there or not, and the next load tells."""
+
+
+def mark_formed(folder: Path) -> None:
+    """Remember that the state of this folder is only a copy."""
+    mark = folder / FORMED
+    if not mark.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_durably(mark, b"the array's state is in the journal on its drives\n")
 
 
 class HaStore:
@@ -93,15 +102,9 @@ class HaStore:
         saved = replace(state, generation=state.generation + 1)
         packed = pack(Snapshot(state=codec.encode(saved).decode(), map=service_map(saved, quorum)))
         self._agents.leader_save(state.generation, saved.generation, packed, form=form)
-        self._mark()
+        mark_formed(self._files.folder)
         self._files.keep(saved)
         return saved
-
-    def _mark(self) -> None:
-        mark = self._files.folder / FORMED
-        if not mark.exists():
-            self._files.folder.mkdir(parents=True, exist_ok=True)
-            write_durably(mark, b"the array's state is in the journal on its drives\n")
 
     def _from_journal(self) -> Snapshot | None:
         formed = (self._files.folder / FORMED).exists()

@@ -12,9 +12,10 @@ import sys
 from typing import Final
 
 from controlplane.domain.errors import Unreachable
-from ha.adapters.lease_page import AgentPage, LeashState, Process
+from ha.adapters.lease_page import AgentPage, LeashState, Process, now_ms
 from ha.leash import EXIT_TAKEN
 
+RETRY_MS: Final = 1_000
 _NO_FAULT: Final = (0, -signal.SIGKILL, EXIT_TAKEN)
 
 
@@ -24,6 +25,7 @@ class Leash:
     def __init__(self, page: AgentPage) -> None:
         self._page = page
         self._child = 0
+        self._retry_at = 0
 
     @property
     def state(self) -> LeashState:
@@ -45,14 +47,16 @@ class Leash:
                 return
             self._child = 0
             if os.waitstatus_to_exitcode(status) not in _NO_FAULT:
+                self._retry_at = now_ms() + RETRY_MS
                 raise _no_leash(f"it ended with status {os.waitstatus_to_exitcode(status)}")
-        if self.state.leash.alive:
+        if now_ms() < self._retry_at or self.state.leash.alive:
             return
         command = (sys.executable, "-m", "ha.leash", str(self._page.path))
         nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
         try:
             self._child = os.posix_spawn(command[0], command, os.environ, file_actions=(nothing,), setsid=True)
         except OSError as error:
+            self._retry_at = now_ms() + RETRY_MS
             raise _no_leash(str(error)) from error
 
 

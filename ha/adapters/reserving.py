@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dataplane.nvme.commands import Cns, identify
-from dataplane.nvme.identify import IdentifyNamespace
+from dataplane.nvme.identify import IDENTIFY_SIZE, IdentifyNamespace
 from dataplane.nvme.reservations import (
+    RESCAP_PERSIST,
     AcquireAction,
     PersistThroughPowerLoss,
     ReservationReport,
@@ -30,12 +31,11 @@ from ha.adapters.commands import NSID, Commands
 from ha.model import Answer
 
 REPORT_BYTES: Final = 4096
-IDENTIFY_BYTES: Final = 4096
 TYPES: Final = (
     ReservationType.EXCLUSIVE_ACCESS_ALL_REGISTRANTS,
     ReservationType.WRITE_EXCLUSIVE_ALL_REGISTRANTS,
 )
-"""In the order of preference: the second keeps strangers from writing only."""
+"""In the order of preference: under the second a node that was shut out can still read, and I5 rests on the lease."""
 
 
 def rtype_for(rescap: int) -> ReservationType | None:
@@ -49,7 +49,7 @@ class Reservations:
     """See the module."""
 
     commands: Commands
-    _types: dict[str, ReservationType] = field(default_factory=dict)
+    _rescap: dict[str, int] = field(default_factory=dict)
 
     async def report(self, drive: str, deadline_ms: int) -> tuple[Answer, ReservationReport | None]:
         """Who is registered."""
@@ -67,12 +67,15 @@ class Reservations:
         return said, _keys(found) if found is not None else frozenset()
 
     async def rescap(self, drive: str, deadline_ms: int) -> tuple[Answer, int]:
-        """What reservations the drive can do."""
+        """What reservations the drive can do; asked once."""
+        if drive in self._rescap:
+            return Answer.OK, self._rescap[drive]
         command = identify(Cns.NAMESPACE, nsid=NSID)
-        said, done = await self.commands.send(drive, command, deadline_ms, kind="admin", size=IDENTIFY_BYTES)
-        if said is not Answer.OK or done is None or len(done.data) < IDENTIFY_BYTES:
+        said, done = await self.commands.send(drive, command, deadline_ms, kind="admin", size=IDENTIFY_SIZE)
+        if said is not Answer.OK or done is None or len(done.data) < IDENTIFY_SIZE:
             return said if said is not Answer.OK else Answer.FAILED, 0
-        return Answer.OK, IdentifyNamespace.parse(done.data).rescap
+        self._rescap[drive] = IdentifyNamespace.parse(done.data).rescap
+        return Answer.OK, self._rescap[drive]
 
     async def fence(self, drive: str, key: int, deadline_ms: int) -> Answer:
         """Evict everybody else, unless this node is not registered: CONFLICT."""
@@ -98,7 +101,11 @@ class Reservations:
         said, found = await self.report(drive, deadline_ms)
         if found is None or key in _keys(found):
             return said, found
-        command, data = register(NSID, 0, key, persist=PersistThroughPowerLoss.ON)
+        said, rescap = await self.rescap(drive, deadline_ms)
+        if said is not Answer.OK:
+            return said, None
+        kept = PersistThroughPowerLoss.ON if rescap & RESCAP_PERSIST else PersistThroughPowerLoss.KEEP
+        command, data = register(NSID, 0, key, persist=kept)
         said, _ = await self.commands.send(drive, command, deadline_ms, data=data)
         return said, found if said is Answer.OK else None
 
@@ -111,14 +118,12 @@ class Reservations:
             return Answer.OK, ReservationType(found.rtype)
         if found.rtype != ReservationType.NONE:
             return Answer.FAILED, ReservationType.NONE
-        if drive not in self._types:
-            said, rescap = await self.rescap(drive, deadline_ms)
-            rtype = rtype_for(rescap)
-            if said is not Answer.OK or rtype is None:
-                return said if said is not Answer.OK else Answer.FAILED, ReservationType.NONE
-            self._types[drive] = rtype
-        command, data = acquire(NSID, key, self._types[drive])
-        return (await self.commands.send(drive, command, deadline_ms, data=data))[0], self._types[drive]
+        said, rescap = await self.rescap(drive, deadline_ms)
+        rtype = rtype_for(rescap)
+        if said is not Answer.OK or rtype is None:
+            return said if said is not Answer.OK else Answer.FAILED, ReservationType.NONE
+        command, data = acquire(NSID, key, rtype)
+        return (await self.commands.send(drive, command, deadline_ms, data=data))[0], rtype
 
     async def _preempt(self, drive: str, key: int, found: ReservationReport, deadline_ms: int) -> Answer:
         said, rtype = await self._held(drive, key, found, deadline_ms)

@@ -17,6 +17,7 @@ from typing import Any, Self
 from agent_views import NOW, RECORD, body
 
 from ha.control import Desk
+from ha.journal.snapshot import unpack
 from ha.memory import Memory
 from ha.model import (
     NODES,
@@ -46,6 +47,7 @@ class ModelArray:
     def __init__(self, record: Record | None, groups: frozenset[GroupId]) -> None:
         self.record = record
         self.groups = groups
+        self.saved: tuple[int, bytes] | None = None
         self.orders: list[Order] = []
         self.nodes = {name: ModelAgent(self, name) for name in NODES}
 
@@ -58,17 +60,17 @@ class ModelAgent:
         self.name: NodeName = name
         self.generation = 9 if array.record else 0
         self.built_to = 9 if array.record else 0
-        self.member_from = 0
-        """So many looks later it is a member."""
+        self.waits = 0
+        """So many times it says that it is no member yet, though it was admitted."""
 
     @property
     def phase(self) -> Phase:
         record = self.array.record
-        return Phase.MEMBER if record and self.name in record.members and not self.member_from else Phase.OUTSIDE
+        return Phase.MEMBER if record and self.name in record.members and not self.waits else Phase.OUTSIDE
 
     def status(self) -> Mapping[str, Any]:
         phase = self.phase
-        self.member_from = max(0, self.member_from - 1)
+        self.waits = max(0, self.waits - 1)
         record = self.array.record if phase is Phase.MEMBER else None
         serves = bool(record and self.built_to and not record.paused)
         owners = record.owners if record else {}
@@ -91,15 +93,17 @@ class ModelAgent:
         return events[-limit:]
 
     def saved(self) -> tuple[int, bytes] | None:
-        return None
+        return self.array.saved
 
     def groups(self) -> frozenset[GroupId] | None:
         return self.array.groups
 
     def learn(self, snapshot: bytes) -> None:
-        self.generation = max(self.generation, 1)
-        record = self.array.record
-        if snapshot and record is not None:
+        """It knows the drives now, and the leader admits it."""
+        found = unpack(snapshot)
+        assert found is not None
+        self.generation = found.map.generation
+        if (record := self.array.record) is not None:
             self.array.record = replace(record, members={**record.members, self.name: 0xB1})
 
     def built(self, generation: int) -> None:
@@ -114,6 +118,8 @@ class ModelAgent:
         record = self.array.record
         if isinstance(order, Save) and order.form and record is None:
             self._form(order)
+        elif isinstance(order, Save) and self.array.saved is not None and order.expects != self.array.saved[0]:
+            return Reply(number=order.number, code="HA-055", why=f"the journal holds {self.array.saved[0]}")
         elif record is None:
             return Reply(number=order.number, code="HA-009", why="no array has been formed here")
         elif isinstance(order, TakeOver):
@@ -129,8 +135,9 @@ class ModelAgent:
 
     def _form(self, order: Save) -> None:
         self.generation = order.generation
+        self.array.saved = order.generation, order.snapshot
         at = SnapshotAt(area=0, size_bytes=len(order.snapshot), sha256=order.digest, generation=order.generation)
-        owners = {group: group.home for group in self.array.groups}
+        owners = dict.fromkeys(self.array.groups, self.name)
         self.array.record = replace(RECORD, epoch=1, sequence=1, leader=self.name, owners=owners, snapshot=at,
                                     members={self.name: 0xA1})  # fmt: skip
 
@@ -140,6 +147,11 @@ class ModelAgent:
                 changed = replace(record, owners={**record.owners, **dict.fromkeys(groups, to)})
             case Pause(paused=paused):
                 changed = replace(record, paused=paused)
+            case Save():
+                self.array.saved = order.generation, order.snapshot
+                for agent in self.array.nodes.values():
+                    agent.generation = order.generation
+                changed = record
             case Repaired(drive=drive):
                 changed = replace(record, failed=record.failed - {drive})
             case _:

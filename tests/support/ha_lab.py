@@ -20,15 +20,15 @@ from small_lab import MIB, SmallLab, small_lab
 
 from controlplane.domain.desired import Volume
 from controlplane.domain.errors import Ws7000Error
-from controlplane.domain.state import HOME_OF_GROUP, State
-from controlplane.planner.image import wanted_raids
+from controlplane.domain.state import State
 from controlplane.store import codec
+from controlplane.store.service_map import service_map
 from dataplane.launch import EngineKind, free_udp_ports
 from ha.adapters.lease_page import place_of
 from ha.config import AgentConfig, HeartbeatPath
 from ha.control import Control
 from ha.journal import snapshot
-from ha.model import NODES, GroupId, GroupMap, Leg, ListenerAt, MirrorMap, NamespaceMap, NodeName, ServiceMap, other
+from ha.model import NODES, NodeName, other
 
 QUORUM: Final = 3
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -137,12 +137,15 @@ class HaLab:
     # -- the array
 
     def form(self) -> State:
-        """Apply the array, tell both agents what it is, and let node a form it."""
+        """Apply the array, let node a form it, and tell node b what it is."""
         with self.lab.reconciler() as reconciler:
             state = reconciler.apply().state
-        raw = snapshot.pack(snapshot.Snapshot(state=codec.encode(state).decode(), map=map_of(state)))
+        raw = snapshot.pack(
+            snapshot.Snapshot(
+                state=codec.encode(state).decode(), map=service_map(state, tuple(sorted(state.drives)[:QUORUM]))
+            )
+        )
         for node in NODES:
-            self.control(node).learn(raw)
             self.wait_for(lambda at, node=node: at[node]["engine"]["state"] == "alive")  # type: ignore[misc]
             self.control(node).built(state.generation)
         # Refused while the drives have not been looked at yet.
@@ -153,7 +156,10 @@ class HaLab:
                 if problem.code != "HA-008":
                     raise
             else:
-                return state
+                break
+        # Only now: a node that knows an array takes it for one that was formed.
+        self.control("b").learn(raw)
+        return state
 
     # -- what is seen
 
@@ -182,14 +188,17 @@ class HaLab:
         return {node: set(status["engine"]["raised"]) for node, status in found.items()}
 
     def settled(self) -> Statuses:
-        """Both are members, and each serves its own."""
+        """Both are members, know the same record, and each serves the groups whose home it is."""
         return self.wait_for(
-            lambda at: all(
-                at[node]["phase"] == "member"
-                and set(at[node]["engine"]["raised"])
-                == {group for group, owner in at[node]["owners"].items() if owner == node}
-                and set(at[node]["members"]) == set(NODES)
-                for node in NODES
+            lambda at: (
+                at["a"]["sequence"] == at["b"]["sequence"]
+                and all(
+                    at[node]["phase"] == "member"
+                    and set(at[node]["engine"]["raised"])
+                    == {group for group in at[node]["owners"] if group.endswith("/1") is (node == "a")}
+                    and set(at[node]["members"]) == set(NODES)
+                    for node in NODES
+                )
             )
         )
 
@@ -216,55 +225,6 @@ class HaLab:
             place_of(self.folder(node)).unlink(missing_ok=True)
 
 
-def map_of(state: State) -> ServiceMap:
-    """What the agents need of ``state``."""
-    raids = wanted_raids(state)
-    drives = dict.fromkeys(state.drives, 512)
-    groups: dict[GroupId, GroupMap] = {}
-    for record in state.subsystems.values():
-        for number in HOME_OF_GROUP:
-            spaces = []
-            for volume in state.volumes.values():
-                if volume.subsystem != record.name or volume.group != number:
-                    continue
-                mirrors = tuple(
-                    MirrorMap(
-                        name=each.name,
-                        legs=tuple(Leg(bdev=leg, drive=ref.drive) for leg, ref in zip(each.members, row, strict=True)),
-                    )
-                    for each, row in zip(
-                        [r for r in raids.values() if r.name.startswith(f"{_top(volume.name)}.m")],
-                        volume.rows, strict=False,
-                    )
-                )  # fmt: skip
-                bare = () if mirrors else volume.drives
-                spaces.append(NamespaceMap(nsid=volume.nsid, volume=volume.name, bare=bare, mirrors=mirrors))
-            groups[GroupId(record.name, number)] = GroupMap(
-                nqn=record.nqn,
-                listeners={
-                    node.name: tuple(
-                        ListenerAt(transport=port.transport, address=port.address, service=port.service)
-                        for port in node.ports
-                    )
-                    for node in state.array.nodes
-                },  # type: ignore[arg-type]
-                namespaces=tuple(spaces),
-            )
-    return ServiceMap(
-        array_uuid=state.uuid,
-        generation=state.generation,
-        quorum=tuple(sorted(drives)[:QUORUM]),
-        block_bytes=drives,
-        groups=groups,
-    )
-
-
-def _top(volume: str) -> str:
-    from controlplane.domain.image import volume_bdev
-
-    return volume_bdev(volume)
-
-
 @contextmanager
 def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "fast") -> Iterator[HaLab]:
     """Engines and agents, the array formed and each node serving its own groups."""
@@ -275,6 +235,9 @@ def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "fast
             for node in NODES:
                 made.start_agent(node)
             made.form()
+            made.settled()
+            made.control("a").failback()
+            made.settled()
             yield made
         except BaseException as problem:
             problem.add_note(made.show())

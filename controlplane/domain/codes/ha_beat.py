@@ -77,6 +77,27 @@ PAGES: Final = (
         remedy="Load the driver of the machine's watchdog, or softdog, or set the watchdog of the agent to automatic.",
     ),
     Page(
+        code="HA-047",
+        title="A data address cannot be moved",
+        explanation=(
+            "After a takeover the surviving node takes the data addresses of the other one, so that its hosts notice "
+            "at once; before that one is let in again it gives them back. The kernel refused one of these. The "
+            "takeover itself is done: hosts reach their volumes over the surviving node's own addresses, those of the "
+            "address named here after their keep-alive has run out."
+        ),
+        remedy="See the reason; the interface must exist, and the agent needs CAP_NET_ADMIN and CAP_NET_RAW.",
+    ),
+    Page(
+        code="HA-048",
+        title="The hosts' connections cannot be listed",
+        explanation=(
+            "A node tells its peer which TCP connections hosts have to it, so that the peer can end them when the node "
+            "dies. The kernel does not list them. After a failover, hosts that are idle then notice only when their "
+            "keep-alive runs out."
+        ),
+        remedy="Load the kernel's module for it: modprobe tcp_diag",
+    ),
+    Page(
         code="HA-049",
         title="A heartbeat path is down on this node",
         explanation=(

@@ -39,6 +39,16 @@ PAGES: Final[tuple[Page, ...]] = (
         remedy="Put the right drive back. A drive that is to change arrays has to be given up by its old array first.",
     ),
     Page(
+        code="HA-013",
+        title="No majority of the quorum drives",
+        explanation=(
+            "A state counts once it is on a majority of the quorum drives, so only a majority can show which one is "
+            "the newest. Too few of them were read, or records contradict each other and the drives that were not "
+            "read may decide between them."
+        ),
+        remedy="Bring up more of the quorum drives, name them in the file, and import again.",
+    ),
+    Page(
         code="HA-014",
         title="A journal record was not believed",
         explanation=(
@@ -49,6 +59,58 @@ PAGES: Final[tuple[Page, ...]] = (
         remedy=(
             "Bring up the quorum drives that did not answer. Where all answer, one of them was restored from a copy or "
             "written by something else: take the drive named here out."
+        ),
+    ),
+    Page(
+        code="HA-015",
+        title="The journal is older than what is on the drives",
+        explanation=(
+            "A drive carries this array's label, and the state in the journal does not know it or knows it with other "
+            "slices; or the newest record names a state that is nowhere. So a newer state was written elsewhere. An "
+            "import of an older one would give away slices that volumes hold."
+        ),
+        remedy="Name all drives of the array in the file, so that the newest journal is among them.",
+    ),
+    Page(
+        code="HA-016",
+        title="The drives are reserved by other nodes",
+        explanation=(
+            "The drives answer Reservation Conflict: nodes of the array are registered there, and nobody else may "
+            "read. Registrations outlive the node that made them, so this says nothing about whether it still runs."
+        ),
+        remedy=(
+            "Where the nodes run, start ws7000 ha agent there; nothing is to be imported. Where they are gone for "
+            "good, import with --take-over: it registers this node and evicts all others."
+        ),
+    ),
+    Page(
+        code="HA-017",
+        title="There is nothing to import",
+        explanation=(
+            "No drive of the file carries an array's label, or those that do hold no journal. The journal is written "
+            "once the array is formed; an array with ha none never has one."
+        ),
+        remedy="Name the array's drives in the file. Without a journal, restore the state from a backup.",
+    ),
+    Page(
+        code="HA-018",
+        title="The file and the drives do not agree",
+        explanation=(
+            "The names of an array and of its drives are on the drives, and hosts know the array by NQNs that follow "
+            "from its name. The file names them otherwise, or the engine has a drive attached from another place."
+        ),
+        remedy="Write the names that the message gives into the file.",
+    ),
+    Page(
+        code="HA-019",
+        title="A drive was not taken over",
+        explanation=(
+            "A takeover registers this node on every drive, evicts all others with preempt-and-abort, and reads the "
+            "registrations back. One drive did not do that, or is reserved by something that is not this array."
+        ),
+        remedy=(
+            "Make sure that no node of the array runs anywhere, and that the drive is this array's. Then import again; "
+            "drives that were taken over already can be read as they are."
         ),
     ),
 )

@@ -90,4 +90,23 @@ PAGES: Final[tuple[Page, ...]] = (
         explanation="Forming puts the first state on the quorum drives; there is one already, and it is not replaced.",
         remedy="Nothing is to be done. ws7000 array show shows the array.",
     ),
+    Page(
+        code="STORE-010",
+        title="What an import would write is there already",
+        explanation=(
+            "An import writes what the drives say into the state folder, and array.yaml. This folder has a state of "
+            "another array or one that is not older, or the file exists; neither is written over."
+        ),
+        remedy="Name an empty folder with --state. To go back to an older state on purpose, move the files away first.",
+    ),
+    Page(
+        code="STORE-011",
+        title="Nobody agreed to the import",
+        explanation=(
+            "An import makes this machine believe what the drives say, so a person types the name of the array that "
+            "was found, or --yes is given. A takeover evicts all nodes from the drives, so --take-over wants the name "
+            "of the array as well. Nothing was written."
+        ),
+        remedy="Look at what was found, then run it again with --yes.",
+    ),
 )

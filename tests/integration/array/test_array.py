@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 
 import pytest
 from small_lab import HOSTS, MIB, SmallLab, host_id, small_lab
+from volume_io import STEP, block, contents, expected, fill
 
 from controlplane.domain.desired import Array, Qos, Volume, shelf_nqn
 from controlplane.domain.errors import PartlyApplied, Refused, Unreachable
 from controlplane.domain.image import AnaState, NodeImage
-from controlplane.domain.state import State
 from controlplane.planner.plan import Consent
 from controlplane.planner.steps import SetQos
 from controlplane.reconcile.apply import Progress
@@ -29,36 +29,6 @@ from dataplane.rpc.call import Call
 from dataplane.rpc.methods import bdev, nvmf
 from dataplane.rpc.session import Session
 from dataplane.rpc.values import QosLimits
-
-STEP = 64 * 1024
-
-
-def block(seed: str, offset: int) -> bytes:
-    return hashlib.shake_128(f"{seed}/{offset}".encode()).digest(STEP)
-
-
-async def fill(lab: SmallLab, state: State, name: str, seed: str, options: HostOptions | None = None) -> None:
-    async with Host(HOSTS["h1"], host_id(HOSTS["h1"])) as host:
-        connection = await host.connect(lab.nqn, lab.paths, options)
-        namespace = connection.namespace(state.volumes[name].nsid)
-        for offset in range(0, state.volumes[name].provisioned_bytes, STEP):
-            await namespace.write(offset // namespace.block_size, block(seed, offset))
-        await namespace.flush()
-
-
-async def contents(lab: SmallLab, state: State, name: str, options: HostOptions | None = None) -> list[bytes]:
-    async with Host(HOSTS["h1"], host_id(HOSTS["h1"])) as host:
-        connection = await host.connect(lab.nqn, lab.paths, options)
-        namespace = connection.namespace(state.volumes[name].nsid)
-        size = namespace.block_size
-        return [
-            bytes(await namespace.read(offset // size, STEP // size))
-            for offset in range(0, state.volumes[name].provisioned_bytes, STEP)
-        ]
-
-
-def expected(state: State, name: str, seed: str) -> list[bytes]:
-    return [block(seed, offset) for offset in range(0, state.volumes[name].provisioned_bytes, STEP)]
 
 
 def test_apply_then_nothing_to_do_and_both_nodes_agree(lab: SmallLab) -> None:

@@ -9,15 +9,15 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from plain_channel import PlainChannel
 
 from dataplane.embedded.initiator.host import Host
 from dataplane.launch import EngineKind, EngineProcess, free_ports
 from dataplane.rpc.call import Call
 from dataplane.rpc.methods import bdev, nvmf, raid
+from dataplane.rpc.mux import Mux
 from dataplane.rpc.session import Session
 from dataplane.rpc.values import ListenAddress
 from ha import keys
@@ -42,6 +42,7 @@ HOST = "nqn.2014-08.org.nvmexpress:uuid:11111111-1111-4111-8111-111111111111"
 ONE, TWO = GroupId("default", 1), GroupId("default", 2)
 MIB = 1 << 20
 BLOCK = 512
+T = TypeVar("T")
 NONE: frozenset[GroupId] = frozenset()
 
 
@@ -119,10 +120,20 @@ def lab(kind: EngineKind, tmp_path: Path) -> Iterator[Lab]:
         made.engine.stop()
 
 
+class Heard(Mux):
+    """A connection that notes down what goes over it, in order."""
+
+    calls: list[Call[Any]]
+
+    async def run(self, call: Call[T], deadline_ms: int) -> T:
+        self.__dict__.setdefault("calls", []).append(call)
+        return await super().run(call, deadline_ms)
+
+
 class Held:
     """An access under way, and how to wait for what it shows."""
 
-    def __init__(self, access: EngineAccess, channels: list[PlainChannel]) -> None:
+    def __init__(self, access: EngineAccess, channels: list[Heard]) -> None:
         self.access = access
         self.channels = channels
 
@@ -138,16 +149,18 @@ class Held:
         return self.access.engine().key
 
     def sent(self, method: str) -> list[dict[str, Any]]:
-        return [call.params for channel in self.channels for call in channel.sent if call.method == method]
+        return [call.params for channel in self.channels for call in channel.calls if call.method == method]
 
 
 @asynccontextmanager
 async def holding(lab: Lab) -> AsyncIterator[Held]:
-    channels: list[PlainChannel] = []
+    channels: list[Heard] = []
 
-    async def connect() -> PlainChannel:
-        channels.append(await PlainChannel.connect(lab.path))
-        return channels[-1]
+    async def connect() -> Heard:
+        made = await Heard.connect(lab.path)
+        assert isinstance(made, Heard)
+        channels.append(made)
+        return made
 
     access = EngineAccess(connect, "lab", "a", FAST, now_ms, news=lambda: None)
     access.start()

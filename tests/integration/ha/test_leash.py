@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lease_agent
 import pytest
 
-from dataplane.launch import EngineProcess
+from controlplane.domain.errors import Unreachable
+from dataplane.launch import EngineKind, EngineProcess, find_spdk
 from ha.adapters.lease_page import (
     NOBODY,
     PAGE_BYTES,
@@ -127,8 +129,11 @@ def test_the_data_plane_dies_when_its_agent_does_not_renew(lab: Lab, stop: signa
     until(lambda: lab.leash().killed == victim)
 
 
-def test_an_engine_dies_and_its_agent_learns_who_did_it(lab: Lab, tmp_path: Path) -> None:
-    engine = EngineProcess.start("embedded", tmp_path / "engine.sock").ready()
+@pytest.mark.parametrize("kind", ["embedded", pytest.param("spdk", marks=pytest.mark.spdk)])
+def test_an_engine_dies_and_its_agent_learns_who_did_it(lab: Lab, tmp_path: Path, kind: EngineKind) -> None:
+    if kind == "spdk" and find_spdk() is None:
+        pytest.skip("SPDK's nvmf_tgt not found: set WS7000_SPDK_PREFIX")
+    engine = EngineProcess.start(kind, tmp_path / "engine.sock").ready()
     victim = Process.of(engine.process.pid)
     assert victim is not None
     agent = lab.agent(victim.pid, 500)
@@ -137,6 +142,15 @@ def test_an_engine_dies_and_its_agent_learns_who_did_it(lab: Lab, tmp_path: Path
     until(lambda: lab.leash().killed == victim)
     until(lambda: lab.leash().guards == NOBODY)
     assert lab.leash().leash.alive  # the agent is stopped, not gone
+
+
+def test_it_says_truly_what_the_kernel_gave_it(lab: Lab, page: AgentPage) -> None:
+    _, victim = lab.victim()
+    said = lab.started(page, victim).state
+    assert said.real_time == (os.sched_getscheduler(said.leash.pid) == os.SCHED_FIFO)
+    status = Path(f"/proc/{said.leash.pid}/status").read_text(encoding="ascii")
+    assert said.memory_locked == ("VmLck:\t       0 kB" not in status)
+    assert not said.armed
 
 
 def test_it_lives_while_its_agent_renews(lab: Lab) -> None:
@@ -273,8 +287,56 @@ def test_a_writer_that_dies_in_the_middle_leaves_the_order_before(lab: Lab) -> N
     page.close()
 
 
+def test_a_page_is_read_whole_while_it_is_written_as_fast_as_can_be(lab: Lab) -> None:
+    page = AgentPage(lab.path)
+    reader = LeashPage(lab.path)
+    ended = threading.Event()
+
+    def write() -> None:
+        lease = 0
+        while not ended.is_set():
+            lease += 1
+            page.write(Process(pid=lease, started=lease), key=lease, lease_until_ms=lease)
+
+    def read() -> Order:
+        while True:
+            try:
+                return reader.order()
+            except Unreadable:
+                continue
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    last, seen = 0, set()
+    for _ in range(5000):
+        order = read()
+        if order.lease_until_ns is not None:
+            lease = order.lease_until_ns // 1_000_000
+            assert (order.key, order.data_plane) == (lease, Process(pid=lease, started=lease))
+            assert lease >= last
+            last = lease
+            seen.add(lease)
+    ended.set()
+    writer.join()
+    assert len(seen) > 1
+    reader.close()
+    page.close()
+
+
 def test_a_fresh_page_asks_for_nothing(lab: Lab) -> None:
     page = AgentPage(lab.path)
     assert page.before == Order()
     assert page.leash() == LeashState()
+    page.close()
+
+
+def test_a_leash_that_does_not_start_is_an_error_with_a_code(lab: Lab) -> None:
+    lab.path.with_suffix(".leash").mkdir()
+    page = AgentPage(lab.path)
+    leash = Leash(page)
+    leash.ensure()
+    with pytest.raises(Unreachable, match="HA-045"):
+        until(lambda: leash.ensure() is not None)
+    leash.ensure()  # not at once again
+    assert leash._child == 0
     page.close()

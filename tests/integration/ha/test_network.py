@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from namespaces import machines
 
 from controlplane.domain.errors import Refused
 from ha.adapters.lease_page import now_ms
@@ -127,6 +129,55 @@ def test_a_path_comes_up_as_soon_as_it_can() -> None:
         assert not nodes["b"].network.problems
 
     with_two(scenario, {"left": left})
+
+
+def test_an_address_that_comes_later_and_a_cable_that_is_pulled() -> None:
+    """Two machines; the path of b exists only after a while, and then a is unplugged."""
+
+    def node(name: NodeName, address: str, peer: str) -> tuple[Network, list[bytes], asyncio.Event]:
+        heard: list[bytes] = []
+        news = asyncio.Event()
+        path = HeartbeatPath(name="left", address=address, service=7400, peer_address=peer, peer_service=7400)
+        network = Network([path], lambda datagram, _path, _now: (heard.append(datagram), news.set()))
+        with two.on(name):
+            network.open()
+        return network, heard, news
+
+    async def send_until(network: Network, news: asyncio.Event, on: str) -> None:
+        while not news.is_set():
+            with two.on(on):
+                network.send([("left", b"hello")])
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(news.wait(), 0.05)
+
+    async def scenario() -> None:
+        a, _, _ = node("a", "192.0.2.1", "192.0.2.2")
+        b, heard, news = node("b", "192.0.2.2", "192.0.2.1")
+        assert not a.problems
+        assert b.problems["left"].why == "Cannot assign requested address"
+        two.address("b", "192.0.2.2/24")
+        while b.problems:
+            with two.on("b"):
+                b.send([("left", b"hello")])
+            await asyncio.sleep(0)
+        await send_until(a, news, "a")
+        two.unplug("a")
+        with two.on("a"):
+            two.down("a")
+            a.send([("left", b"lost")])
+        assert a.problems["left"].code == "HA-049"
+        assert b"lost" not in heard
+        two.up("a")
+        two.plug("a")
+        news.clear()
+        await send_until(a, news, "a")
+        assert not a.problems
+        a.close()
+        b.close()
+
+    with machines("a", "b") as two:
+        two.address("a", "192.0.2.1/24")
+        asyncio.run(scenario())
 
 
 def test_a_peer_that_is_not_there_is_no_fault_of_the_path() -> None:

@@ -439,3 +439,32 @@ def test_the_end_of_the_data_plane_ends_everything_and_is_told() -> None:
     assert decision.actions.says.ended == KEY["a"]
     assert [(r.number, r.code) for r in decision.actions.replies] == [(9, "HA-009")]
     assert hand.memory.phase is Phase.ABSENT
+
+
+def test_after_a_start_of_both_groups_go_home_at_once() -> None:
+    hand = Hand("a").as_member(owners={G1: "a", G2: "a"})
+    hand.memory = replace(hand.memory, homing=True)
+    decision = hand.cycle()
+    assert decision.actions.drain == {G2}
+    hand.cycle(orders=(Move(number=3, groups=frozenset({G1}), to="b"),))
+    assert not hand.memory.homing, "the operator's word counts from then on"
+
+
+def test_data_addresses_are_at_one_node_at_a_time() -> None:
+    hand = follower()
+    assert hand.cycle().actions.addresses == {"b"}
+    hand.hears(phase=Phase.MEMBER, key=KEY["a"], at=(3, 7), leader="a", members=MEMBERS, holds=frozenset({"a", "b"}))
+    assert hand.cycle().actions.addresses == frozenset(), "the peer has not let go of them yet"
+    hand = Hand("b").as_member()
+    hand.hears(phase=Phase.ABSENT, ended=KEY["a"])
+    hand.cycle()
+    while hand.memory.operation is not None:
+        assert hand.last is not None
+        assert hand.last.actions.addresses == {"b"}, "a node that may live keeps its addresses"
+        hand.alive()
+        hand.done()
+    assert hand.cycle().actions.addresses == {"a", "b"}
+    hand.hears(phase=Phase.OUTSIDE, key=0xA2)
+    hand.alive()
+    hand.cycle()
+    assert hand.done().actions.addresses == {"b"}, "the peer is a member again: its addresses are its own"

@@ -261,3 +261,18 @@ def test_the_table_has_no_way_out_of_member_but_the_end_or_a_takeover() -> None:
     assert MOVES[Phase.MEMBER] == {Event.ENGINE_GONE: Phase.ABSENT, Event.PEER_GONE: Phase.TAKING}
     assert set(MOVES) == set(Phase)
     assert all(Event.ENGINE_GONE in MOVES[phase] for phase in Phase if phase is not Phase.ABSENT)
+
+
+def test_an_array_is_formed_after_a_start_that_found_none() -> None:
+    hand = Hand("a")
+    hand.cycle()
+    hand.cycle(hand.policy.boot_ms)
+    assert hand.memory.phase is Phase.TAKING
+    save = Save(number=5, generation=1, expects=0, snapshot=b"state", digest="d", form=True)
+    assert hand.cycle(orders=(save,)).actions.replies == ()
+    while not isinstance(hand.work, ReadJournal):
+        hand.done()
+    hand.done(record=None)
+    hand.cycle()
+    assert hand.memory.takeover is not None
+    assert hand.memory.takeover.kind is Kind.FORM

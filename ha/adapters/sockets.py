@@ -1,0 +1,38 @@
+"""The hosts' TCP connections to this node, so that the peer can end them when this node cannot.
+
+Why: a host whose node dies without a word waits for its keep-alive to run out.  The peer, once it has fenced the dead
+node and taken its address over, can make the host's own TCP give up at once, but has to know the connection for that.
+So each node tells its peer (``Hearing.tell``, a datagram kind of its own) when the list changes, and now and then.
+This module must never touch a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controlplane.domain.errors import Unreachable
+from ha.adapters.netlink import connections
+from ha.model import NodeName, ServiceMap
+from ha.says import MAX_CONNECTIONS, HostConnection
+
+
+def data_services(service_map: ServiceMap, node: NodeName) -> frozenset[int]:
+    """The TCP ports on which ``node`` serves."""
+    found = (at for group in service_map.groups.values() for at in group.listeners.get(node, ()))
+    return frozenset(at.service for at in found if at.transport.lower() == "tcp")
+
+
+def host_connections(services: Iterable[int]) -> tuple[HostConnection, ...]:
+    """The established connections to these ports, sorted, at most as many as are ever sent.  Raises ``Unreachable``
+    HA-048: the takeover goes on without them, and idle hosts wait for their keep-alive.  An agent does this in a
+    thread."""
+    try:
+        found = sorted({each for service in services for each in connections(service)})
+    except OSError as error:
+        raise Unreachable(
+            "HA-048",
+            "the hosts' connections cannot be listed",
+            why=error.strerror or str(error),
+            remedy="the kernel needs CONFIG_INET_TCP_DIAG: modprobe tcp_diag",
+        ) from error
+    return tuple(found[:MAX_CONNECTIONS])
