@@ -186,18 +186,22 @@ def _split_mirrors(wanted: Mapping[str, NodeImage], images: Mapping[str, NodeIma
     show what it held when it dropped out; so nothing is planned until somebody has decided which leg is right."""
     problems: list[Ws7000Error] = []
     for node, image in wanted.items():
-        for name, raid in sorted(images[node].raids.items()):
-            if name in image.raids and raid.level == "raid1" and (not raid.members or not all(raid.members)):
-                problems.append(
-                    Refused(
-                        "PLAN-019",
-                        f"mirror {name} on node {node} has lost a leg",
-                        why="the leg that dropped out lacks what was written since; without a rebuild it would be "
-                        "served as good data",
-                        remedy="do not restart this node's engine nor switch over; copy the volume's data to a new "
-                        "volume through this node, then remove it (rebuild is not offered yet)",
-                    )
-                )
+        split = [
+            name
+            for name, raid in images[node].raids.items()
+            if raid.level == "raid1" and (not raid.members or not all(raid.members)) and name in image.raids
+        ]
+        problems += [
+            Refused(
+                "PLAN-019",
+                f"mirror {name} on node {node} has lost a leg",
+                why="the leg that dropped out lacks what was written since; without a rebuild it would be "
+                "served as good data",
+                remedy="do not restart this node's engine nor switch over; copy the volume's data to a new "
+                "volume through this node, then remove it (rebuild is not offered yet)",
+            )
+            for name in sorted(split)
+        ]
     return problems
 
 
@@ -262,7 +266,10 @@ def _drains(placed: list[Placed], images: Mapping[str, NodeImage]) -> list[Place
 
 def _as_scrubbed(state: State) -> State:
     """The state once every planned scrub has been done; scrubs come before exports in the plan."""
-    volumes = {name: replace(v, unscrubbed=frozenset()) for name, v in state.volumes.items()}
+    volumes = {
+        name: replace(volume, unscrubbed=frozenset()) if volume.unscrubbed else volume
+        for name, volume in state.volumes.items()
+    }
     return replace(state, volumes=volumes)
 
 

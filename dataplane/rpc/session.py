@@ -30,7 +30,7 @@ from spdk.rpc.client import JSONRPCAbstractClient
 
 from controlplane.domain.errors import Ws7000Error
 from dataplane.rpc import errors, stream, wire
-from dataplane.rpc.call import Call
+from dataplane.rpc.call import Call, as_is
 from dataplane.rpc.jsontype import Json
 from dataplane.rpc.methods import framework
 from dataplane.rpc.schema import RELEASES, Schema, known_methods
@@ -305,8 +305,10 @@ class Session(JSONRPCAbstractClient):  # type: ignore[misc]  # the official pack
         """Send ``requests``, collect the answers, and turn each into its call's outcome."""
         replies: dict[int, wire.Reply] = {}
         trouble: Exception | None = None
+        # Only who asks for the answer as it is can see that a name was repeated; every parser reads the last value.
+        repeated = any(call.parse is as_is for call in calls)
         try:
-            _move(connection, requests, replies, turn.until)
+            _move(connection, requests, replies, turn.until, repeated=repeated)
         except (stream.LateError, stream.GoneError, wire.WireError) as problem:
             trouble = problem
             self._drop()
@@ -357,6 +359,8 @@ def _move(
     requests: Sequence[tuple[int, bytes]],
     replies: dict[int, wire.Reply],
     until: float,
+    *,
+    repeated: bool,
 ) -> None:
     """Send all ``requests`` within the window and fill ``replies`` until every one is answered."""
     sizes = {number: len(text) for number, text in requests}
@@ -380,7 +384,7 @@ def _move(
             out = memoryview(bytes(out) + bytes(batch))
         taken, came = connection.stream.exchange(out, until)
         out = out[taken:]
-        for reply in connection.talk.feed(came):
+        for reply in connection.talk.feed(came, repeated=repeated):
             replies[reply.number] = reply
             waiting.remove(reply.number)
             under_way -= sizes[reply.number]
