@@ -119,14 +119,15 @@ def _observe(session: Session, state: State, node: str) -> Observation:
 
 
 def _first_round(session: Session) -> _First:
-    replies = session.run_all(
+    # The longest answers first: they are decoded while the engine still writes the others.
+    sets, bdev_config, nvmf_config, subsystems, transports, controllers, keys, version = session.run_all(
         [
-            nvmf.get_transports(),
-            nvmf.get_subsystems(),
-            framework.get_config("nvmf"),
-            framework.get_config("bdev"),
-            nvme.get_controllers(),
             raid.get_bdevs("all"),
+            framework.get_config("bdev"),
+            framework.get_config("nvmf"),
+            nvmf.get_subsystems(),
+            nvmf.get_transports(),
+            nvme.get_controllers(),
             keyring.get_keys(),
             framework.get_version(),
         ],
@@ -134,20 +135,20 @@ def _first_round(session: Session) -> _First:
     )
     options = {
         entry.method: dict(entry.params)
-        for entry in replies[3]
+        for entry in bdev_config
         if entry.method in ("bdev_nvme_set_options", "bdev_set_options")
     }
     return _First(
-        transports=replies[0],
-        subsystems=replies[1],
-        nvmf_config=replies[2],
+        transports=transports,
+        subsystems=subsystems,
+        nvmf_config=nvmf_config,
         bdev_options=options,
-        limits=bdev.limits_in_config(replies[3]),
-        cuts=bdev.splits_in_config(replies[3]),
-        controllers=replies[4],
-        raids=replies[5],
-        keys=replies[6],
-        version=replies[7],
+        limits=bdev.limits_in_config(bdev_config),
+        cuts=bdev.splits_in_config(bdev_config),
+        controllers=controllers,
+        raids=sets,
+        keys=keys,
+        version=version,
     )
 
 
