@@ -172,9 +172,10 @@ class ValueSplitter:
     def _leap(self, at: int, depth: int) -> tuple[int, int]:
         """Go over blocks in which the value surely does not end; (where to go on, the depth there).
 
-        Outside of strings and without a backslash, quotes come in pairs.  Once the pairs that stand together are
-        taken out, a quote is left exactly if a string has a bracket in it.  Brackets that open and close at once do
-        not count either; if no more closing ones are left than keep the value open, it does not end here."""
+        Outside of strings, quotes come in pairs.  Once the pairs that stand together are taken out, a quote is left
+        if a string has a bracket or a backslash in it; then the regular expressions go over the block.  Brackets that
+        open and close at once do not count either; if fewer closing ones are left than the value is deep, it does not
+        end here."""
         held = self._held
         while len(held) - at >= _BLOCK_BYTES:
             end = held.rfind(b'"', at, at + _BLOCK_BYTES) + 1
