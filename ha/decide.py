@@ -67,6 +67,8 @@ def first(node: str) -> Memory:
 def decide(policy: Policy, memory: Memory, seen: Seen, now: int) -> Decision:
     """One cycle; see the module."""
     turn = Turn(policy, seen, now)
+    gap = now - memory.cycled_at > 2 * policy.heartbeat_ms
+    memory = replace(memory, cycled_at=now, awake_since=now if gap else memory.awake_since)
     memory = _hear(turn, _engine(turn, memory))
     if memory.rebuild is not None and seen.outcome is not None and seen.outcome.number == memory.rebuild.number:
         memory = leading.rebuilt(turn, memory, seen.outcome)
@@ -92,7 +94,7 @@ def _engine(turn: Turn, memory: Memory) -> Memory:
         memory = replace(
             memory.moved(Event.ENGINE_GONE, turn.now), ended=memory.key, takeover=None, rebuild=None, released={},
             moving={}, save=None, saving=0, pause=None, repair=None, kick=None, cancel=False, taken_at=None, took=False,
-            attempted=None,
+            attempted=None, hands_on=False,
         )  # fmt: skip
         for number in dict.fromkeys(refused):
             memory = memory.answered(number, "HA-009", "the data plane of this node ended meanwhile")
@@ -231,6 +233,7 @@ def _says(turn: Turn, memory: Memory) -> Says:
         asks=leading.asks(memory),
         rebuilt=(memory.rebuilt & memory.owned()) | (turn.seen.engine.whole - memory.owned()),
         failed=record.failed if record and leads else frozenset(),
+        unregistered=leading.unregistered(turn, memory),
         blind=memory.phase is Phase.MEMBER and blind(turn, memory),
         silent=turn.seen.drives.silent,
         built=turn.seen.engine.built,

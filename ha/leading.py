@@ -61,7 +61,7 @@ def take_in(turn: Turn, memory: Memory, outcome: Outcome, work: Work) -> Memory:
                 return replace(memory, detached=memory.detached | frozenset(work.drives))
             return replace(memory, retry_at=turn.now + turn.policy.retry_ms)
         case Fence():
-            return _repaired(memory, outcome)
+            return _repaired(memory, outcome, turn.now)
         case KickHosts():
             said = "hosts were told" if outcome.ok else f"hosts could not be told: {outcome.problem}"
             return replace(memory.noted(turn.now, said), took=True)
@@ -98,7 +98,7 @@ def _followed(memory: Memory, outcome: Outcome) -> Memory:
     if record is None or memory.record is None or record.at <= memory.record.at:
         return memory
     memory = _out_again(memory, memory.record, record)
-    return replace(memory, record=record, highest=max(memory.highest, record.sequence))
+    return replace(memory, record=record, highest=max(memory.highest, record.sequence), hands_on=False)
 
 
 def _out_again(memory: Memory, before: Record | None, record: Record) -> Memory:
@@ -113,7 +113,7 @@ def _out_again(memory: Memory, before: Record | None, record: Record) -> Memory:
     )
 
 
-def _repaired(memory: Memory, outcome: Outcome) -> Memory:
+def _repaired(memory: Memory, outcome: Outcome, now: int) -> Memory:
     """A drive that was given up answers again, and nobody else is registered on it: its legs can be rebuilt."""
     if memory.repair is None:
         return memory
@@ -122,7 +122,7 @@ def _repaired(memory: Memory, outcome: Outcome) -> Memory:
     if outcome.answers.get(drive) is not Answer.OK:
         said = outcome.answers.get(drive, Answer.FAILED)
         return memory.answered(number, "HA-007", f"drive {drive} answered {said} to the fence")
-    return replace(memory.answered(number), mended=memory.mended | {drive})
+    return replace(memory.answered(number), mended=memory.mended | {drive}, mended_at=now)
 
 
 # ------------------------------------------------------------------ one cycle
@@ -146,7 +146,7 @@ def member(turn: Turn, memory: Memory) -> tuple[Memory, str]:
         drives = tuple(drive for drive in service.quorum if drive not in record.failed)
         return memory.begun(ReadJournal(drives=drives), turn.policy.journal_ms), "reads the newer record"
     if turn.now >= memory.retry_at:
-        new = frozenset(service.drives) - memory.registered - record.failed
+        new = unregistered(turn, memory)
         if new:
             return memory.begun(Register(drives=tuple(sorted(new)), key=memory.key), turn.policy.drive_ms), "registers"
         gone = record.failed - memory.detached
@@ -226,6 +226,9 @@ def orders(turn: Turn, memory: Memory) -> Memory:
         if isinstance(order, Save) and memory.phase in (Phase.OUTSIDE, Phase.TAKING) and memory.save is None:
             # A node that begins alone finds out first whether the drives hold an array.
             memory = replace(memory, save=order)
+        elif isinstance(order, Pause) and not order.paused and memory.paused and _leaderless(turn, memory):
+            # Nobody is left to write it; with hands on, this node finds out what became of the leader.
+            memory = replace(memory, hands_on=True).answered(order.number)
         elif not memory.leads:
             leader = memory.record.leader if memory.record and memory.phase is Phase.MEMBER else None
             why = f"node {leader} leads" if leader else f"this node is {memory.phase}"
@@ -233,6 +236,21 @@ def orders(turn: Turn, memory: Memory) -> Memory:
         else:
             memory = _order(turn, memory, order)
     return memory
+
+
+def _leaderless(turn: Turn, memory: Memory) -> bool:
+    """Whether this member follows a leader that is not heard to be one."""
+    says = turn.seen.peer.says
+    if memory.phase is not Phase.MEMBER or memory.leads:
+        return False
+    return says is None or not heard(turn) or says.phase is not Phase.MEMBER
+
+
+def unregistered(turn: Turn, memory: Memory) -> frozenset[str]:
+    """The drives that this member is yet to register on."""
+    if memory.record is None or turn.seen.map is None or memory.phase is not Phase.MEMBER:
+        return frozenset()
+    return frozenset(turn.seen.map.drives) - memory.registered - memory.record.failed
 
 
 def _order(turn: Turn, memory: Memory, order: Move | Pause | Save | Repaired) -> Memory:
@@ -354,12 +372,13 @@ def _changes(turn: Turn, memory: Memory, service: ServiceMap, record: Record) ->
     failed -= memory.mended
     done, everywhere = _rebuilt_groups(turn, memory, record)
     stale = (record.stale | (memory.mended & record.failed)) - failed
-    settled = frozenset(drive for drive in record.stale if legs_on(service, drive) <= done & everywhere)
+    waiting = unregistered(turn, memory) | _unregistered_there(turn, record, peer)
+    settled = frozenset(d for d in record.stale - waiting if legs_on(service, d) <= done & everywhere)
     changed = replace(
         changed, owners=owners, failed=failed, stale=stale - settled, refused=refused, resync=record.resync - done,
         paused=memory.pause[1] if memory.pause is not None else record.paused,
     )  # fmt: skip
-    if memory.mended & record.failed:
+    if settled:
         changed = replace(changed, refused=_refused(service, changed))
     if memory.evicted_at is not None and _calm(turn, memory, record) and record.evictions:
         changed = replace(changed, evictions={})
@@ -383,11 +402,20 @@ def _rebuilt_groups(turn: Turn, memory: Memory, record: Record) -> tuple[frozens
     return done, (says.rebuilt & mine) | (turn.seen.engine.whole & theirs)
 
 
+def _unregistered_there(turn: Turn, record: Record, peer: NodeName) -> frozenset[str]:
+    """The drives that the peer, a member, is not known to be registered on: a volume shown before would meet
+    refusals."""
+    says = turn.seen.peer.says
+    if peer not in record.members:
+        return frozenset()
+    return says.unregistered if says is not None and says.at == record.at else record.stale
+
+
 def _refused(service: ServiceMap, record: Record) -> frozenset[str]:
-    """What cannot be served now that a drive came back."""
-    none = replace(record, refused=frozenset(), failed=frozenset())
+    """What cannot be served even now that a drive is whole again."""
+    none = replace(record, refused=frozenset(), failed=frozenset(), stale=frozenset())
     lost: frozenset[str] = frozenset()
-    for drive in sorted(record.failed):
+    for drive in sorted(record.failed | record.stale):
         lost |= lost_by(service, drive, none)
         none = replace(none, failed=none.failed | {drive})
     sourceless = frozenset(
@@ -420,6 +448,8 @@ def _released(turn: Turn, memory: Memory, record: Record, group: GroupId) -> boo
 def _dead(turn: Turn, memory: Memory, record: Record) -> frozenset[str]:
     """Drives that no member gets an answer from."""
     silent = turn.seen.drives.silent
+    if memory.mended_at is not None and turn.now - memory.mended_at < turn.policy.drive_dead_ms:
+        silent -= record.stale  # it answered the fence a moment ago
     if other(memory.node) in record.members:
         says = turn.seen.peer.says
         silent &= says.silent if says is not None else frozenset()
