@@ -378,8 +378,8 @@ def _changes(turn: Turn, memory: Memory, service: ServiceMap, record: Record) ->
         changed, owners=owners, failed=failed, stale=stale - settled, refused=refused, resync=record.resync - done,
         paused=memory.pause[1] if memory.pause is not None else record.paused,
     )  # fmt: skip
-    if settled:
-        changed = replace(changed, refused=_refused(service, changed))
+    if record.refused:
+        changed = replace(changed, refused=_refused(service, changed, changed.failed | (stale & waiting)))
     if memory.evicted_at is not None and _calm(turn, memory, record) and record.evictions:
         changed = replace(changed, evictions={})
     if changed == record and memory.save is None and not memory.cancel and memory.pause is None:
@@ -411,11 +411,11 @@ def _unregistered_there(turn: Turn, record: Record, peer: NodeName) -> frozenset
     return says.unregistered if says is not None and says.at == record.at else record.stale
 
 
-def _refused(service: ServiceMap, record: Record) -> frozenset[str]:
-    """What cannot be served even now that a drive is whole again."""
+def _refused(service: ServiceMap, record: Record, away: frozenset[str]) -> frozenset[str]:
+    """What still cannot be served, where ``away`` are the drives that not every member can use."""
     none = replace(record, refused=frozenset(), failed=frozenset(), stale=frozenset())
     lost: frozenset[str] = frozenset()
-    for drive in sorted(record.failed | record.stale):
+    for drive in sorted(away):
         lost |= lost_by(service, drive, none)
         none = replace(none, failed=none.failed | {drive})
     sourceless = frozenset(
