@@ -67,11 +67,11 @@ def _from_the_drives(settings: Settings, out: Output, copy: State) -> State:
     """The state in the journal on the drives; this machine's copy of it where nobody who answers leads."""
     from controlplane.reconcile.agents import Agents
     from controlplane.store.file import FileStore
-    from controlplane.store.journal import HaStore
+    from controlplane.store.journal import FORMED, HaStore
 
     files = FileStore(settings.state, [node.name for node in copy.array.nodes])
     try:
-        return HaStore(files, Agents(copy.array)).load() or copy
+        return HaStore(files, Agents(copy.array, settings.state / FORMED)).load() or copy
     except Unreachable as problem:
         out.say(f"warning: this is the copy of generation {copy.generation} in {settings.state}: {problem.what}")
         return copy

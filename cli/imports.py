@@ -74,6 +74,7 @@ def import_array(settings: Settings, wish: Wish) -> None:
     if not wish.yes:
         _agreed(out, found.state.array.name)
     keep(found, FileStore(settings.state, [each.name for each in found.state.array.nodes]))
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, to_yaml(found.state.array).encode())
     out.say(f"array {found.state.array.name} is in {settings.state}; next: ws7000 array plan -f {path}")
 

@@ -31,8 +31,8 @@ from ha.adapters.network import Network, read_secret
 from ha.adapters.process import Leash
 from ha.beats import Beats
 from ha.config import AgentConfig
-from ha.control import Desk
 from ha.cycle import Agent
+from ha.desk import Desk
 from ha.history import History
 from ha.policy import POLICIES, Policy
 

@@ -135,6 +135,7 @@ class Agent:
         self._kicking: asyncio.Future[tuple[bool, str]] | None = None
         self._stopping = False
         self._unleashed = ""
+        self._killed = NO_KEY
         self.engine: EngineAccess | None = None
 
     # -- the loop
@@ -203,7 +204,8 @@ class Agent:
 
     def _do(self, actions: Actions) -> None:
         assert self.engine is not None
-        if actions.kill is not None and self.engine.kill(actions.kill.key):
+        if actions.kill is not None and self.engine.kill(actions.kill.key) and self._killed != actions.kill.key:
+            self._killed = actions.kill.key  # it takes a while to end, and is asked for until it has
             self._history.write("kill", f"the data plane was ended: {actions.kill.why}")
         process = self.engine.process
         self._renew(process, actions.lease_until)

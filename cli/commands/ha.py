@@ -232,9 +232,9 @@ def history(settings: Settings, last: int, node: str | None) -> None:
 def takeover(settings: Settings, peer_is_off: bool, node: NodeName | None) -> None:
     """Let a node take everything over by force.
 
-    Only for when it cannot find out by itself that the other one is off. The drives are fenced first all the same;
-    with --peer-is-off it does not wait for the majority of the quorum drives to show it. The name of the node that is
-    off has to be typed.
+    It replaces the waiting for the other node by your word that it has no power (--peer-is-off), never the fence: a
+    majority of the quorum drives has to answer all the same. The name of the node that is off has to be typed. It is
+    refused while the other node is heard to serve.
 
     \b
     Example:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from cli.ha.lab import Process, started_at, write
 from controlplane.domain.desired import Array
 from controlplane.domain.errors import Refused
 from controlplane.reconcile import shelf
@@ -122,7 +123,18 @@ class Lab(AbstractContextManager["Lab"]):
             memory_mib=SPDK_MEMORY_MIB,
         )
         self.engines[name] = engine
+        self._note_down()
         return engine
+
+    def _note_down(self) -> None:
+        """Which processes are the lab's, for ``ws7000 ha simulate``; those that have ended are nobody's any more."""
+        found = []
+        for name, engine in self.engines.items():
+            began = started_at(engine.process.pid)
+            if began is not None:
+                role, node = ("shelf", "") if name == "shelf" else ("engine", name)
+                found.append(Process(role=role, node=node, pid=engine.process.pid, started=began))
+        write(self.folder, found)
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None

@@ -39,7 +39,7 @@ def switch_over_by_agents(out: Output, state: State, *, to: str, subsystem: str 
     agents = Agents(state.array)
     moves = moving(state, owners_of(agents), to=to, subsystem=subsystem)
     if not dry_run:
-        agents.switchover(to, subsystem)
+        agents.switchover(to, subsystem, out.say)
     told = [f"{group}: from node {owner or 'nobody'} to node {target}" for group, (owner, target) in moves.items()]
     head = "would move" if dry_run else "moved"
     body = {
@@ -86,13 +86,13 @@ def moving(
 
 
 def take_over(out: Output, agents: Agents, *, node: NodeName | None, peer_is_off: bool) -> None:
-    """A forced takeover by ``node``, or by the only one whose agent answers, once its peer's name was typed."""
+    """Begin a forced takeover by ``node``, or by the only one whose agent answers, once its peer's name was typed."""
     chosen = node or _only_one(agents)
     peer = other(chosen)
     _agreed(out, peer)
     agents.controls[chosen].take_over(peer_is_off=peer_is_off, deadline_s=ORDER_S)
     body = {"name": agents.array.name, "node": chosen, "peer_is_off": peer_is_off}
-    out.value("HaTakeover", body, [f"node {chosen} has taken everything over; ws7000 ha status"])
+    out.value("HaTakeover", body, [f"node {chosen} takes everything over; ws7000 ha status shows how far it is"])
 
 
 def _only_one(agents: Agents) -> NodeName:

@@ -232,7 +232,7 @@ def _heading(state: State, views: Mapping[str, Heard], record: AgentView | None)
     if record is None:
         return f"array {name}: {word}; no agent answers"
     if not record.epoch:
-        known = any(isinstance(view, AgentView) and view.knows_an_array for view in views.values())
+        known = any(isinstance(view, AgentView) and view.generation for view in views.values())
         why = "no node is a member yet" if known else "no agent knows of an array on these drives; ws7000 array apply"
         return f"array {name}: {word}; nobody serves: {why}"
     paused = "; PAUSED: nobody takes over, moves or stops" if record.paused else ""

@@ -160,6 +160,7 @@ def _label_step(state: State, name: str, found: LabelFacts | None) -> s.LabelDri
         drive=name,
         slice_bytes=record.slice_bytes,
         slice_count=record.slice_count,
+        clear=not (isinstance(found, Label) and found.array_uuid == state.uuid),
         risk=risk,
         destroys=destroys,
         sentence=sentence,

@@ -194,11 +194,13 @@ class DetachDrive(Step):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelDrive(Step):
-    """Write the array's label into slice 0: from here on the drive is ours."""
+    """Write the array's label into slice 0: from here on the drive is ours.  ``clear`` zeroes what slice 0 may hold of
+    an earlier array's journal first; never on a drive that is this array's already."""
 
     drive: str
     slice_bytes: int
     slice_count: int
+    clear: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -69,14 +69,10 @@ class AgentView:
     takeover: TakeoverView | None = None
 
     @property
-    def knows_an_array(self) -> bool:
-        """Whether it knows of an array that was formed; a node that came anew learns of it from the other."""
-        return bool(self.epoch or self.generation) or self.phase in (Phase.JOINING, Phase.MEMBER, Phase.TAKING)
-
-    @property
-    def owed(self) -> frozenset[GroupId]:
-        """Groups that the record gives this node and that it does not serve."""
-        return frozenset(group for group, owner in self.owners.items() if owner == self.node) - self.raised
+    def has_a_record(self) -> bool:
+        """Whether it follows, joins or begins under a record, so that an array has been formed.  A map alone does not
+        say that: it is taught before the first record is written."""
+        return bool(self.epoch) or self.phase in (Phase.JOINING, Phase.MEMBER, Phase.TAKING)
 
     @classmethod
     def of(cls, node: str, body: Mapping[str, Any]) -> Self:

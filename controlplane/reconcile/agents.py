@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from controlplane.domain.desired import Array
@@ -23,6 +24,10 @@ from ha.model import NODES, GroupId, Phase
 ADMITTED_S: Final = 150.0
 """A node that was evicted twice stays out for a minute first (``Policy.quarantine_ms``)."""
 SERVED_S: Final = 60.0
+FORM_S: Final = 30.0
+_NOT_YET: Final = ("HA-004", "HA-008")
+"""What an agent answers to the order to form while it looks for a record by itself, and before it has seen the
+reservations of most quorum drives."""
 ORDER_S: Final = 60.0
 ASK_S: Final = 5.0
 AGAIN_S: Final = 0.05
@@ -46,10 +51,12 @@ Views = Mapping[str, Heard]
 
 
 class Agents:
-    """The agents of every node of ``array``."""
+    """The agents of every node of ``array``; ``mark`` is the file by which this machine remembers that the array has
+    been formed (``HaStore``), for when nobody leads."""
 
-    def __init__(self, array: Array) -> None:
+    def __init__(self, array: Array, mark: Path | None = None) -> None:
         self.array = array
+        self._mark = mark
         self.controls: dict[str, Control] = {node.name: Control(node.agent, ASK_S) for node in array.nodes}
 
     def views(self) -> dict[str, Heard]:
@@ -91,19 +98,43 @@ class Agents:
     def leader_load(self) -> tuple[int, bytes] | None:
         """Generation and snapshot of the newest state in the journal; None where no array has been formed."""
         views = self.views()
-        if newest(views) is not None and not formed(views):
+        if newest(views) is not None and not self.formed(views):
             return None
         return self.leader(views).load()
 
+    def formed(self, views: Views) -> bool:
+        """Whether an array lives on the drives: somebody has its record, or it was formed from here and is known."""
+        heard = [view for view in views.values() if isinstance(view, AgentView)]
+        if any(view.has_a_record for view in heard):
+            return True
+        return self._mark is not None and self._mark.exists() and any(view.generation for view in heard)
+
     def leader_save(self, expects: int, generation: int, snapshot: bytes, *, form: bool = False) -> None:
         """Put ``snapshot`` on a majority of the quorum drives; node a's agent forms the array."""
-        control = self.controls[NODES[0]] if form else self.leader()
+        if form:
+            self._form(expects, generation, snapshot)
+            return
         try:
-            control.save(generation, expects, snapshot, form=form, deadline_s=ORDER_S)
+            self.leader().save(generation, expects, snapshot, deadline_s=ORDER_S)
         except Refused as problem:
             if problem.code != "HA-055":
                 raise
             raise Conflict(problem.code, problem.what, why=problem.why, remedy=problem.remedy) from problem
+
+    def _form(self, expects: int, generation: int, snapshot: bytes) -> None:
+        """Node a's agent learns which drives there are; once it has looked at them, it forms the array."""
+        control = self.controls[NODES[0]]
+        control.learn(snapshot)
+        until = time.monotonic() + FORM_S
+        while True:
+            try:
+                control.save(generation, expects, snapshot, form=True, deadline_s=ORDER_S)
+            except Refused as problem:
+                if problem.code not in _NOT_YET or time.monotonic() >= until:
+                    raise
+                time.sleep(AGAIN_S)
+            else:
+                return
 
     def taught(self) -> dict[str, Heard]:
         """``views``, after the state of the journal was given to agents that know of none: a node that is new to the
@@ -136,12 +167,16 @@ class Agents:
 
         return _wait(
             self.taught,
-            lambda views: [name for name in wanted if not _admitted(views, name)],
+            lambda views: [name for name in wanted if not self._admitted(views[name], views)],
             lambda view: f"waiting until its agent is a member ({_says(view)})",
             late,
             within_s=ADMITTED_S,
             say=say,
         )
+
+    def _admitted(self, view: Heard, views: Views) -> bool:
+        """A member may use the drives; and so may anybody as long as no array has been formed on them."""
+        return isinstance(view, AgentView) and (view.phase is Phase.MEMBER or not self.formed(views))
 
     def wait_served(self, say: Say = silent) -> bool:
         """Wait until every group of the record is raised by its owner; not while the array is paused.
@@ -166,12 +201,14 @@ class Agents:
 
     # ------------------------------------------------------------------ orders
 
-    def failback(self) -> None:
-        """Send every group home; raises what the agent answers."""
+    def failback(self, say: Say = silent) -> None:
+        """Send every group home, and return when it is served there; raises what the agent answers."""
         self.leader().failback(ORDER_S)
+        self.wait_served(say)
 
-    def switchover(self, to: str, subsystem: str | None = None) -> None:
-        """Let the leader move groups; ``home`` for each group's home.  Raises what the agent answers."""
+    def switchover(self, to: str, subsystem: str | None = None, say: Say = silent) -> None:
+        """Let the leader move groups, ``home`` for each group's home, and return when they are served there.  Raises
+        what the agent answers."""
         if to == "home" and subsystem is not None:
             raise Refused(
                 "HA-069",
@@ -188,9 +225,10 @@ class Agents:
                 remedy="name one of these, or home",
             )
         if node is None:
-            self.failback()
+            self.failback(say)
         else:
             self.leader().switchover(node, subsystem, ORDER_S)
+            self.wait_served(say)
 
     def leader(self, views: Views | None = None) -> Control:
         """The agent that orders go to.  Raises ``Unreachable`` HA-068."""
@@ -221,16 +259,6 @@ def left_out(views: Views) -> frozenset[str]:
     return frozenset(views) - record.members
 
 
-def formed(views: Views) -> bool:
-    """Whether an array lives on the drives, as far as any agent knows."""
-    return any(view.knows_an_array for view in views.values() if isinstance(view, AgentView))
-
-
-def _admitted(views: Views, node: str) -> bool:
-    view = views[node]
-    return isinstance(view, AgentView) and (view.phase is Phase.MEMBER or not formed(views))
-
-
 def _unserved(views: Views) -> list[str]:
     """Members that do not serve all they own; whoever is no member owes nothing."""
     record = newest(views)
@@ -239,12 +267,16 @@ def _unserved(views: Views) -> list[str]:
     if record.paused:
         return []
     members = [name for name in views if name in record.members]
-    return [name for name in members if isinstance(view := views[name], Unheard) or view.owed]
+    return [name for name in members if isinstance(view := views[name], Unheard) or owed(view, record)]
+
+
+def owed(view: AgentView, record: AgentView) -> frozenset[GroupId]:
+    """Groups that the newest record gives the node and that it does not serve; its own may be an older one."""
+    return frozenset(group for group, owner in record.owners.items() if owner == view.node) - view.raised
 
 
 def _owed(view: Heard) -> str:
-    groups: frozenset[GroupId] = view.owed if isinstance(view, AgentView) else frozenset()
-    named = sorted(map(str, groups))
+    named = sorted(map(str, owed(view, view))) if isinstance(view, AgentView) else []
     return ", ".join(named[:4]) + (f" and {len(named) - 4} more" if len(named) > 4 else "") or "its groups"
 
 

@@ -8,7 +8,7 @@ out in one pipeline.  The first failure stops the plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby, zip_longest
@@ -25,7 +25,9 @@ from controlplane.reconcile import calls
 from controlplane.reconcile.journal import Journal
 from controlplane.reconcile.together import together
 from controlplane.store.base import Store
+from dataplane.rpc.call import Call
 from dataplane.rpc.session import Session
+from ha.journal import layout
 
 STEP_DEADLINE_S = 60.0
 SCRUB_DEADLINE_S = 600.0
@@ -119,6 +121,8 @@ class Applier:
                 for x in mine
             ]
             drives = [step.drive for step in mine]
+            zeroes = [(x.drive, call) for x in mine if x.clear for call in _clear(x.drive, facts)]
+            self._raw(session, "write zeroes", [drive for drive, _ in zeroes], [call for _, call in zeroes])
             self._raw(session, "write its label", drives, writes)
             self._raw(session, "flush", drives, [calls.flush(drive) for drive in drives])
 
@@ -169,6 +173,12 @@ def _scrub_batches(steps: list[s.Scrub]) -> dict[str, list[list[s.Scrub]]]:
             size_bytes += len(step.slices) * step.slice_bytes
         found[node] = batches
     return found
+
+
+def _clear(drive: str, facts: Mapping[str, DriveFacts]) -> Iterator[Call[Any]]:
+    """Zero the slots, the journal and the snapshots of a drive: an earlier array may have left some."""
+    start = labels.LABEL_BYTES
+    return calls.write_zeroes(drive, facts[drive].block_bytes, start, layout.END_BYTES - start)
 
 
 def _check_precondition(step: Step, state: State) -> None:

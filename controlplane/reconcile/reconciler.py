@@ -25,7 +25,7 @@ from controlplane.planner.plan import Consent, Proposal, make_plan, refuse_loss
 from controlplane.planner.steps import Phase, Plan
 from controlplane.reconcile import calls
 from controlplane.reconcile.agent_view import AgentView
-from controlplane.reconcile.agents import Agents, Say, formed, left_out
+from controlplane.reconcile.agents import Agents, Say, left_out
 from controlplane.reconcile.apply import Applier, Listener, Progress, quiet
 from controlplane.reconcile.engines import engine_address
 from controlplane.reconcile.journal import Journal
@@ -34,7 +34,7 @@ from controlplane.reconcile.switchover import moved_owners
 from controlplane.reconcile.together import together
 from controlplane.store.base import Store
 from controlplane.store.file import FileStore
-from controlplane.store.journal import HaStore
+from controlplane.store.journal import FORMED, HaStore
 from dataplane.rpc.session import Session
 
 MAX_ROUNDS = 5
@@ -82,7 +82,8 @@ class Reconciler:
         self.array = array
         self._store = store
         self._journal = journal
-        self.agents = Agents(array) if array.active_active else None
+        mark = None if files is None else files.folder / FORMED
+        self.agents = Agents(array, mark) if array.active_active else None
         self._ha = store if isinstance(store, HaStore) else None
         self._files = files
         self._sessions: dict[str, Session] = {
@@ -93,7 +94,7 @@ class Reconciler:
     def in_folder(cls, array: Array, folder: Path, connect: Callable[..., Session] = Session) -> Self:
         """With the state kept as files in ``folder``; ``connect`` makes the sessions with the nodes."""
         files = FileStore(folder, [node.name for node in array.nodes])
-        store = HaStore(files, Agents(array)) if array.active_active else files
+        store = HaStore(files, Agents(array, folder / FORMED)) if array.active_active else files
         return cls(array, store, Journal(folder), connect, files)
 
     def __enter__(self) -> Self:
@@ -230,7 +231,7 @@ class Reconciler:
         nodes, the drives are attached first, by this machine's copy of the state: the agents judge by the drives who
         begins, and only then the journal can be read.  Nothing else is done by that copy."""
         views = agents.views()
-        if not formed(views):
+        if not agents.formed(views):
             agents.heard()
             return []
         if any(isinstance(view, AgentView) and view.epoch for view in views.values()):
@@ -270,7 +271,7 @@ class Reconciler:
         if self.agents is None or self._ha is None:
             return state
         say = _waiting(listen)
-        new = not formed(self.agents.views())
+        new = not self.agents.formed(self.agents.views())
         if new:
             say("node a: forming the array on the quorum drives")
             state = self._ha.form()
@@ -278,7 +279,7 @@ class Reconciler:
         self.agents.built(state.generation, nodes)
         self.agents.wait_admitted(nodes, say)
         if new:
-            self.agents.failback()
+            self.agents.failback(say)
         self.agents.wait_served(say)
         return state
 

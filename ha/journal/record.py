@@ -77,7 +77,12 @@ def encode(record: Record, previous: bytes) -> bytes:
             f"{len(record.failed)} failed drives",
             remedy="remove subsystems that nobody uses, or give them shorter names",
         )
-    rest = whole_units(_HEAD.pack(MAGIC, 0, FORMAT_VERSION, len(body), previous) + body)[_CRC_FROM:]
+    return framed(body, previous)
+
+
+def framed(body: bytes, previous: bytes, version: int = FORMAT_VERSION) -> bytes:
+    """``body`` with the head and the padding that belong to it, whatever it says."""
+    rest = whole_units(_HEAD.pack(MAGIC, 0, version, len(body), previous) + body)[_CRC_FROM:]
     return MAGIC + struct.pack("<I", crc32c.crc32c(rest)) + rest
 
 

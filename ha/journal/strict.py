@@ -55,6 +55,7 @@ def text(value: object) -> str:
     """A string."""
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no text")
+    value.encode()  # half a surrogate pair is no text: UnicodeEncodeError is a ValueError
     return value
 
 

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,7 @@ from dataplane.nvme import commands, fabrics, identify, logs, reservations
 from dataplane.nvme import pdu as p
 from dataplane.nvme.pdu_reader import PduError, PduReader
 from dataplane.rpc.wire import Conversation, WireError
+from ha.journal import record, snapshot
 
 Target = Callable[[bytes], None]
 _MAX_PDU: Final = 8192
@@ -225,10 +227,24 @@ def state(data: bytes) -> None:
         assert codec.decode(codec.encode(value)) == value
 
 
+def journal(data: bytes) -> None:
+    """What lies on a drive: as a record, as the body of one, as a snapshot, as what one holds.  What is accepted is
+    written back the same."""
+    for raw in (data, record.framed(data, record.NO_PREVIOUS)):
+        stored = record.decode(raw)
+        if stored is not None:
+            again = record.encode(stored.record, stored.previous)
+            assert raw.startswith(again)
+            assert record.digest_of(again) == stored.digest
+    for raw in (data, zlib.compress(data)):
+        whole = snapshot.unpack(raw)
+        assert whole is None or snapshot.unpack(snapshot.pack(whole)) == whole
+
+
 TARGETS: Final[dict[str, Target]] = {
     each.__name__: each
     for each in (
         pdu_from_host, pdu_from_controller, structures, json_text, rpc_request, registry, rpc_replies, start_config,
-        array_yaml, state,
+        array_yaml, state, journal,
     )
 }  # fmt: skip

@@ -15,6 +15,8 @@ from controlplane.spec.load import load
 from controlplane.store import codec
 from dataplane.nvme import commands, fabrics, identify, logs, pdu, reservations
 from dataplane.nvme.commands import Command, Completion
+from ha.journal import record, snapshot, strict
+from ha.model import GroupId, GroupMap, Leg, ListenerAt, MirrorMap, NamespaceMap, Record, ServiceMap
 
 CORPUS: Final = Path(__file__).parent / "corpus"
 _ROOT: Final = Path(__file__).resolve().parents[2]
@@ -124,6 +126,27 @@ def states() -> dict[str, bytes]:
     return {"empty": encoded, "body": encoded.split(b"\n")[1], "head": encoded.split(b"\n")[0]}
 
 
+def journals() -> dict[str, bytes]:
+    groups = {GroupId("default", 1): GroupMap(nqn="nqn.2014-08.test:s", listeners={"a": (ListenerAt(
+        transport="tcp", address="192.0.2.1", service=4420),)}, namespaces=(
+        NamespaceMap(nsid=1, volume="v", bare=("d0",)),
+        NamespaceMap(nsid=2, volume="w", mirrors=(MirrorMap(name="vol-w.m0", legs=(Leg(bdev="d0n1p1", drive="d0"),)),)),
+    ))}  # fmt: skip
+    service = ServiceMap(array_uuid="u", generation=3, quorum=("d0",), block_bytes={"d0": 4096}, groups=groups)
+    whole = strict.canonical({"map": snapshot.map_to_json(service), "state": "text"})
+    encoded = record.encode(
+        Record(
+            array_uuid="u", epoch=2, sequence=5, leader="b", owners={GroupId("default", 1): "a"},
+            members={"a": 1, "b": 2}, failed=frozenset({"d1"}), resync=frozenset({GroupId("default", 2)}),
+            evictions={"a": 1}, snapshot=snapshot.located(whole, 1, 3),
+        ),
+        record.NO_PREVIOUS,
+    )  # fmt: skip
+    body = encoded[encoded.index(b"{") :].rstrip(b"\0")
+    # Not packed: another zlib writes other bytes.
+    return {"record": encoded, "record-body": body, "snapshot-body": whole}
+
+
 def seeds() -> dict[str, dict[str, bytes]]:
     texts = requests()
     return {
@@ -140,6 +163,7 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "start_config": configurations(),
         "array_yaml": arrays(),
         "state": states(),
+        "journal": journals(),
     }
 
 

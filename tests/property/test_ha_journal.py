@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from journal_drives import ARRAY, STRANGER, Drive, plain, records, service_maps
+from journal_drives import ARRAY, STRANGER, Drive, plain, records, service_maps, stored
 
 from ha.journal import layout, record, snapshot
 from ha.journal.quorum import Newest, newest
@@ -197,3 +198,23 @@ def test_a_minority_of_drives_decides_nothing(size: int, data: st.DataObject) ->
     array.save("state", [None] * size, [None] * size)
     names = data.draw(st.permutations(array.names))[: array.majority - 1]
     assert not array.read(list(names)).found
+
+
+@given(st.sampled_from((3, 5)), st.data())
+def test_two_writers_of_one_epoch_never_both_count(size: int, data: st.DataObject) -> None:
+    """What the leader rule forbids: two records under one number.  No two readers may be certain of different ones."""
+    names = tuple(f"d{i}" for i in range(size))
+    first = stored(1, 1)
+    rivals = (stored(1, 2, first.digest), stored(1, 2, first.digest, paused=True))
+    holds = {name: data.draw(st.sampled_from(((first,), (first, rivals[0]), (first, rivals[1])))) for name in names}
+    certain = set()
+    for count in range(size // 2 + 1, size + 1):
+        for reached in combinations(names, count):
+            found = newest({name: holds[name] for name in reached}, names, ARRAY)
+            if found.found and found.certain is not None:
+                certain.add(found.certain.digest)
+            both = {one.digest for name in reached for one in holds[name]} >= {one.digest for one in rivals}
+            if both and found.found and found.highest in rivals:
+                # Believed only because a majority holds it, or nothing else can be on one.
+                assert found.certain == found.highest
+    assert len(certain & {one.digest for one in rivals}) <= 1

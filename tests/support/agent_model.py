@@ -17,6 +17,7 @@ from typing import Any, Self
 from agent_views import NOW, RECORD, body
 
 from ha.control import Desk
+from ha.journal.snapshot import unpack
 from ha.memory import Memory
 from ha.model import (
     NODES,
@@ -99,12 +100,11 @@ class ModelAgent:
 
     def learn(self, snapshot: bytes) -> None:
         """It knows the drives now, and the leader admits it."""
-        assert self.array.saved is not None
-        assert snapshot == self.array.saved[1]
-        self.generation = self.array.saved[0]
-        record = self.array.record
-        assert record is not None
-        self.array.record = replace(record, members={**record.members, self.name: 0xB1})
+        found = unpack(snapshot)
+        assert found is not None
+        self.generation = found.map.generation
+        if (record := self.array.record) is not None:
+            self.array.record = replace(record, members={**record.members, self.name: 0xB1})
 
     def built(self, generation: int) -> None:
         self.built_to = generation

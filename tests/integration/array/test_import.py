@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from journal_drives import plain
 from journal_lab import Writer, bare, fresh_nodes, registrants, reserve, with_ha
 from small_lab import MIB, SmallLab, small_lab
 from volume_io import contents, expected, fill
@@ -18,6 +20,7 @@ from volume_io import contents, expected, fill
 from cli.main import main
 from controlplane.domain.desired import Volume
 from controlplane.domain.state import State
+from controlplane.planner import labels
 from controlplane.planner.steps import Risk
 from controlplane.reconcile.reconciler import Reconciler
 from controlplane.spec.load import load, to_yaml
@@ -25,6 +28,7 @@ from controlplane.store import FileStore
 from controlplane.store.journal import FORMED
 from dataplane.launch import EngineKind
 from dataplane.rpc.session import Session
+from ha.journal import layout, record
 from ha.keys import life_of, make_key
 
 
@@ -125,6 +129,20 @@ def test_registrations_that_stand_are_evicted_only_by_name(lab: SmallLab) -> Non
         keys = {key for drive in drives for key in registrants(session, drive)}
     assert len(keys) == 1
     assert make_key("lab", "a", life_of("old")) not in keys
+
+
+def test_what_an_earlier_array_left_is_zeroed_at_adoption(lab: SmallLab) -> None:
+    at = layout.record_at(8)
+    left = record.encode(plain(9, 8), record.NO_PREVIOUS)
+    assert at > labels.LOOK_BYTES
+    with (lab.folder / "d0.img").open("r+b") as drive:
+        drive.seek(at)
+        drive.write(left)
+        os.fsync(drive.fileno())
+    applied(lab)
+    raw = (lab.folder / "d0.img").read_bytes()
+    assert isinstance(labels.decode(raw), labels.Label)
+    assert not any(raw[labels.LABEL_BYTES : layout.END_BYTES])
 
 
 def test_another_products_reservation_is_left_alone(lab: SmallLab) -> None:

@@ -13,7 +13,7 @@ from cli.ha import told
 from controlplane.domain.errors import Unreachable, Ws7000Error
 from controlplane.domain.state import State
 from controlplane.reconcile.agent_view import AgentView, group_of
-from controlplane.reconcile.agents import Heard, Unheard, formed, newest
+from controlplane.reconcile.agents import Agents, Heard, Unheard, newest
 from controlplane.reconcile.status import Health
 from ha.memory import Memory
 from ha.model import Drives, Engine, EngineState, Peer, Phase, Seen
@@ -127,10 +127,10 @@ def test_not_formed(state: State) -> None:
     fresh = view("a", Memory(node="a", phase=Phase.OUTSIDE), Seen(engine=Engine(state=EngineState.ALIVE, key=1)))
     other = view("b", Memory(node="b"), Seen())
     views: dict[str, Heard] = {"a": fresh, "b": other}
-    assert not formed(views)
+    assert not Agents(state.array).formed(views)
     assert told.health(views) is Health.MISSING
     assert "no agent knows of an array on these drives" in said(state, views)
-    assert formed(both(b=other)), "one that knows is enough"
+    assert Agents(state.array).formed(both(b=other)), "one that knows is enough"
 
 
 def test_the_object_for_programs(state: State) -> None:

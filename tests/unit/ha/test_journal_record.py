@@ -8,7 +8,6 @@ import struct
 import zlib
 from dataclasses import replace
 
-import crc32c
 import pytest
 from journal_drives import ARRAY, Drive, plain, stored
 
@@ -19,8 +18,7 @@ from ha.model import GroupId, ServiceMap
 
 def sealed(body: bytes, version: int = 1) -> bytes:
     """A record around any body, with a right checksum."""
-    rest = layout.padded(struct.pack("<8sIII32s", b"", 0, version, len(body), bytes(32)) + body)[12:]
-    return record.MAGIC + struct.pack("<I", crc32c.crc32c(rest)) + rest
+    return record.framed(body, record.NO_PREVIOUS, version)
 
 
 def body(**changed: object) -> bytes:

@@ -161,12 +161,39 @@ def test_another_incarnation_or_a_death_notice_needs_no_waiting(says: dict[str, 
     assert isinstance(hand.work, Fence)
 
 
-def test_a_peer_without_drives_is_fenced() -> None:
+def test_a_member_that_alone_reaches_no_quorum_drive_ends_its_data_plane_by_itself() -> None:
+    """Its lease is renewed by its peer, so to be fenced would have hosts meet a conflict."""
+    hand = leader()
+    wait = hand.policy.takeover_wait_ms + 20
+    hand.now += wait
+    unread = replace(hand.seen.slots, own_at=hand.now - wait, read_at=hand.now - wait)
+    hand.hears(phase=Phase.MEMBER, key=KEY["b"], at=(3, 7), leader="a")
+    hand.seen = replace(hand.seen, slots=unread, engine=replace(hand.seen.engine, answered_at=hand.now))
+    decision = hand.cycle()
+    assert decision.actions.kill is not None
+    assert "its peer does" in decision.actions.kill.why
+
+
+def test_nobody_ends_its_data_plane_because_both_are_without_drives() -> None:
+    hand = leader()
+    wait = hand.policy.takeover_wait_ms + 20
+    hand.now += wait
+    unread = replace(hand.seen.slots, own_at=hand.now - wait, read_at=hand.now - wait)
+    hand.hears(phase=Phase.MEMBER, key=KEY["b"], at=(3, 7), leader="a", blind=True)
+    hand.seen = replace(hand.seen, slots=unread, engine=replace(hand.seen.engine, answered_at=hand.now))
+    decision = hand.cycle()
+    assert decision.actions.kill is None
+    assert hand.memory.phase is Phase.MEMBER
+
+
+def test_a_peer_without_drives_is_not_fenced_while_it_lives() -> None:
     hand = leader()
     hand.hears(phase=Phase.MEMBER, key=KEY["b"], at=(3, 7), leader="a", blind=True)
     hand.cycle()
+    assert hand.memory.phase is Phase.MEMBER
+    hand.hears(phase=Phase.ABSENT, ended=KEY["b"])
+    hand.cycle()
     assert hand.memory.phase is Phase.TAKING
-    assert "does not reach the quorum drives" in hand.memory.timeline[0][1]
 
 
 # ------------------------------------------------------------------ moving groups as planned
