@@ -430,6 +430,8 @@ class Agent:
         order = make(self._number)
         if isinstance(order, Save):
             self._offer(order)
+            if order.form:
+                await self._looked_at()
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[order.number] = waiting
         self._orders.append(order)
@@ -438,6 +440,15 @@ class Agent:
             return await waiting
         finally:
             self._waiting.pop(order.number, None)
+
+    async def _looked_at(self) -> None:
+        """Return when the drives of the array that was just learned have been looked at, or cannot be; an order to form
+        it would be refused before."""
+        until = self._clock() + self._policy.boot_ms
+        while (of := self._maps.current) is not None and self._clock() < until:
+            if sum(1 for drive in of.quorum if drive in self._seen.drives.registrants) >= of.majority:
+                return
+            await asyncio.sleep(self._policy.tick_ms / 1000)
 
     def _offer(self, order: Save) -> None:
         """A state that cannot be read must not reach the drives."""

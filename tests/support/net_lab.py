@@ -19,7 +19,6 @@ from small_lab import array_in, small_lab
 
 from cli.ha.agent_config import agent_config, write_secret
 from controlplane.domain.desired import Array, HaIntent, HaMode, HaPolicy, Node, Port, Shelf, Takeover
-from controlplane.domain.errors import Ws7000Error
 from controlplane.domain.state import State
 from controlplane.planner.plan import Consent
 from dataplane.embedded.initiator.host import HostConnection
@@ -71,13 +70,8 @@ class NetLab(HaLab):
 
     def form(self) -> State:
         """Apply; also after a data plane was started anew."""
-        while True:
-            try:
-                with self.lab.reconciler() as reconciler:
-                    return reconciler.apply(Consent(everything=True)).state
-            except Ws7000Error as problem:
-                if problem.code != "HA-008":  # the agents have not looked at the drives yet: apply again
-                    raise
+        with self.lab.reconciler() as reconciler:
+            return reconciler.apply(Consent(everything=True)).state
 
     def silence(self, node: NodeName) -> None:
         """All links of the node go down; it runs on."""
