@@ -185,6 +185,9 @@ class DriveAccess:
         if self._map is None:
             return Outcome(number=number, answers=dict.fromkeys(reading.drives, Answer.FAILED), problem=NO_MAP)
         answers, read = await self._areas(reading.drives, deadline_ms)
+        for drive, said in answers.items():
+            if said is Answer.OK:
+                self._lanes.trust(drive)
         newest = quorum.newest(read, self._map.quorum, self._map.array_uuid)
         at = newest.highest if reading.fenced else newest.certain
         problem = "; ".join(f"{', '.join(each.drives)}: {each.why}" for each in newest.refused)

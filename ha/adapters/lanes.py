@@ -140,6 +140,13 @@ class Lanes:
         """This node has just become a registrant of the drive."""
         self.registered.add(drive)
         self._refused.discard(drive)
+        self._live.since.pop(drive, None)  # it has just answered
+
+    def trust(self, drive: str) -> None:
+        """The drive has let this node read, which it lets registrants only: so it is one since before this agent
+        began."""
+        if drive not in self._refused:
+            self.registered.add(drive)
 
     def standing(self, drive: str) -> int | None:
         """The key under which this node is registered on the drive; to be asked before a command is sent."""
@@ -167,7 +174,7 @@ class Lanes:
         since = ((drive, at) for drive, at in self._live.since.items() if drive in known)
         late = (drive for drive, at in since if now - at > self._policy.drive_dead_ms)
         return Drives(
-            conflict=bool(self._refused),
+            conflicts=frozenset(self._refused),
             registrants={drive: keys for drive, keys in self._reports.items() if drive in quorum},
             silent=frozenset(late),
         )

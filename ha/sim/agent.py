@@ -20,6 +20,7 @@ from ha.model import (
     Drives,
     Engine,
     EngineState,
+    GroupId,
     Order,
     Outcome,
     Peer,
@@ -32,6 +33,7 @@ from ha.model import (
 )
 from ha.sim.adapter import Adapter
 from ha.sim.drives import SLOT, TORN, Op, Report
+from ha.sim.engine import WHOLE
 from ha.sim.loop import MS
 from ha.sim.net import PATHS
 
@@ -85,6 +87,7 @@ class Agent:
         self._peer_paths: tuple[str, ...] = ()
         self._peer_says: Says | None = None
         self._ended_key = 0
+        self._served = node.served
         self._forget_engine()
         self.adapter = Adapter(self)
         self._tick()
@@ -102,7 +105,7 @@ class Agent:
         self._peer_slots: dict[str, tuple[int, int]] = {}
         self._peer_slot_at: int | None = None
         self._newest = (0, 0)
-        self._conflict = False
+        self._conflicts: set[str] = set()
         self._registrants: dict[str, frozenset[int]] = {}
         self._answered: dict[str, int] = dict.fromkeys(self.node.ports, self.now_ms())
         self._slot_number = 0
@@ -197,7 +200,11 @@ class Agent:
         if takeover is not None and takeover.found is not None and takeover.found.snapshot is not None:
             self._know_map(takeover.found.snapshot.generation)
         self.phase = actions.says.phase
-        self.node.leash.page(actions.lease_until)
+        if self.phase in (Phase.JOINING, Phase.TAKING, Phase.MEMBER):
+            self.node.served = self.memory.key
+        # A lease that an earlier life of the agent gave stays until this one knows the record.
+        if self.memory.record is not None or not seen.engine.served:
+            self.node.leash.page(actions.lease_until)
         self.world.checkers.decided(self.node, decision)
         if actions.operation is not None:
             self.adapter.execute(actions.operation)
@@ -238,6 +245,8 @@ class Agent:
                 key=key,
                 answered_at=self._answered_at,
                 built=self.map.generation if self.map is not None else 0,
+                served=key == self._served != 0,
+                whole=self._whole(),
                 raised=frozenset(self.adapter.raised),
                 drained=frozenset(self.adapter.drained),
             ),
@@ -255,7 +264,7 @@ class Agent:
                 peer_at=self._peer_slot_at,
             ),
             drives=Drives(
-                conflict=self._conflict,
+                conflicts=frozenset(self._conflicts),
                 registrants=dict(self._registrants),
                 silent=frozenset(d for d, at in self._answered.items() if now - at > self.policy.drive_dead_ms),
             ),
@@ -264,6 +273,22 @@ class Agent:
             outcome=outcome,
             orders=orders,
             ports_up=self.node.ports_up,
+        )
+
+    def _whole(self) -> frozenset[GroupId]:
+        """The groups in whose mirrors no leg is missing on this node."""
+        engine, known = self.engine, self.map
+        if engine is None or known is None:
+            return frozenset()
+        return frozenset(
+            group
+            for group, at in known.groups.items()
+            if all(
+                engine.legs.get(mirror.name, {}).get(leg.drive) == WHOLE
+                for space in at.namespaces
+                for mirror in space.mirrors
+                for leg in mirror.legs
+            )
         )
 
     # ------------------------------------------------------------ heartbeats
@@ -367,7 +392,7 @@ class Agent:
                 self._answered[drive] = self.now_ms()
             # A drive that it is not registered on refuses it, and that says nothing.
             if answer is Answer.CONFLICT and self.phase is Phase.MEMBER and drive in known & self.memory.registered:
-                self._conflict = True
+                self._conflicts.add(drive)
             if answer is Answer.OK:
                 done(answer, found)
 

@@ -77,6 +77,8 @@ class Node:
         self.engine_held = False
         """Whether the data plane is kept from starting again."""
         self.leash = Leash(self)
+        self.served = 0
+        """What agents write down: the key of the incarnation that was about to become a member."""
         self.agent: Agent | None = None
         self.agent_lives = 0
         self.ports = dict.fromkeys(world.map.block_bytes, True)
