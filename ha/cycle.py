@@ -397,6 +397,7 @@ class Agent:
             sentence=last.sentence if last is not None else "it is being started",
             lease_until=last.actions.lease_until if last is not None else None,
         )
+        body["connections"] = self._listing.count
         if self.engine is not None:
             body["engine"] |= {
                 "pid": self.engine.process.pid or None,

@@ -48,6 +48,7 @@ class Listing:
     """When to list them again: every ``LIST_MS``, but never for more than a small part of the time."""
 
     def __init__(self, node: NodeName, clock: Callable[[], int]) -> None:
+        self.count = 0
         self._node = node
         self._clock = clock
         self._busy = False
@@ -62,7 +63,10 @@ class Listing:
         self._busy, began = True, self._clock()
         services = data_services(service_map, self._node)
         try:
-            return await asyncio.to_thread(lambda: pack_connections(host_connections(services)))
+            found = await asyncio.to_thread(host_connections, services)
+            packed = await asyncio.to_thread(pack_connections, found)
+            self.count = len(found)
+            return packed
         finally:
             took = self._clock() - began
             self._busy, self._due = False, began + max(LIST_MS, LIST_PART * took)

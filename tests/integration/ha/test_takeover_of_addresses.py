@@ -68,15 +68,15 @@ def test_hosts_leave_a_silent_node_and_its_address_comes_home_with_it(kind: Engi
         of_a, of_b = connection.controllers
         connection.on_change = lambda controller: reasons.append(controller.reason) if controller is of_a else None
         cntlid = of_b.cntlid
+        await seen(lab, lambda at: at["a"]["connections"] == 2)  # b was told of them: administration, and I/O
         lab.silence("a")
         await writer.goes_on()
         await until(lambda: lab.at("a") == {"b"})
         assert any("reset" in reason for reason in reasons), reasons
         found = await seen(lab, lambda at: set(at["b"]["engine"]["raised"]) == ALL and at["b"]["holds"] == ["a", "b"])
         assert (found["b"]["epoch"], list(found["b"]["members"])) == (2, ["b"])
-        told = [entry["what"] for entry in lab.control("b").history() if entry["event"] == "hosts"]
-        assert len(told) == 1
-        assert str(told[0]).startswith(f"{DATA['a']} taken over, ")
+        told = [entry["sentence"] for entry in lab.control("b").history() if entry["event"] == "hosts"]
+        assert told == [f"{DATA['a']} taken over, 2 connections ended"]
         assert (of_b.live, of_b.cntlid) == (True, cntlid), "hosts stay connected to the survivor"
 
         await seen(lab, lambda at: at["a"]["engine"]["state"] != "alive")
