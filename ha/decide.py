@@ -210,7 +210,7 @@ def _decision(turn: Turn, memory: Memory, given: int, sentence: str) -> Decision
         serve=serve,
         drain=drain,
         lease_until=lease_until(turn, memory),
-        addresses=_addresses(turn, memory) if member else frozenset(),
+        addresses=_addresses(turn, memory, member=member),
         operation=new if new is not None and new.number > given else None,
         kill=kill,
         replies=memory.replies,
@@ -250,12 +250,18 @@ def _own_key(turn: Turn, memory: Memory) -> int:
     return NO_KEY if memory.phase is Phase.OUTSIDE and not memory.ready else memory.key
 
 
-def _addresses(turn: Turn, memory: Memory) -> frozenset[NodeName]:
-    """Whose data addresses belong here: a member's own, once the peer has let go of them; and those of a peer that was
-    shut out, from when its hosts were kicked until it is admitted again."""
+def _addresses(turn: Turn, memory: Memory, *, member: bool) -> frozenset[NodeName]:
+    """Whose data addresses belong here: a member's own, once a living peer has let go of them; and those of a peer that
+    was shut out, from when its hosts were kicked until it is admitted again.  An agent that does not know the record
+    yet leaves what is up as it is, for its data plane may be serving; what the peer holds it lets go."""
     record, says, peer = memory.record, turn.seen.peer.says, other(memory.node)
-    if record is None or memory.phase not in (Phase.MEMBER, Phase.TAKING) or memory.spoiled == memory.key:
+    held_there: frozenset[NodeName] = says.holds if says is not None else frozenset()
+    if record is None and turn.seen.engine.state is EngineState.ALIVE:
+        return turn.seen.holds - held_there
+    if record is None or not member or memory.phase not in (Phase.MEMBER, Phase.TAKING):
         return frozenset()
-    mine = says is None or memory.node not in says.holds
+    if memory.spoiled == memory.key:
+        return frozenset()
+    mine = memory.node not in held_there or peer not in record.members
     theirs = memory.took and peer not in record.members
     return frozenset(node for node, here in ((memory.node, mine), (peer, theirs)) if here)

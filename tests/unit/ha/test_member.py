@@ -551,3 +551,13 @@ def test_a_drive_counts_as_whole_again_only_when_no_node_misses_a_leg_on_it() ->
     hand.cycle()
     assert isinstance(hand.work, WriteRecord)
     assert hand.work.record.stale == frozenset()
+
+
+def test_an_agent_that_was_started_again_leaves_addresses_as_they_are() -> None:
+    hand = Hand("a")
+    hand.seen = replace(hand.seen, holds=frozenset({"a", "b"}))
+    assert hand.cycle().actions.addresses == {"a", "b"}, "its data plane may be serving"
+    hand.hears(phase=Phase.MEMBER, key=KEY["b"], holds=frozenset({"b"}))
+    assert hand.cycle().actions.addresses == {"a"}, "what the peer holds is let go"
+    hand.seen = replace(hand.seen, engine=replace(hand.seen.engine, state=EngineState.DEAD))
+    assert hand.cycle().actions.addresses == frozenset()
