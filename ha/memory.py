@@ -100,6 +100,7 @@ class Takeover:
     left: tuple[str, ...]
     step: Step = Step.RACE
     touched: bool = False
+    forced: bool = False
     second: bool = False
     fenced: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()

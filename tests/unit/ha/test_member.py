@@ -561,3 +561,23 @@ def test_an_agent_that_was_started_again_leaves_addresses_as_they_are() -> None:
     assert hand.cycle().actions.addresses == {"a"}, "what the peer holds is let go"
     hand.seen = replace(hand.seen, engine=replace(hand.seen.engine, state=EngineState.DEAD))
     assert hand.cycle().actions.addresses == frozenset()
+
+
+def test_a_forced_takeover_works_while_hands_are_off() -> None:
+    hand = Hand("a").as_member(paused=True)
+    hand.cycle(5_000)
+    decision = hand.cycle(orders=(Pause(number=1, paused=False),))
+    assert [r.code for r in decision.actions.replies] == ["HA-005"], "nothing would end the peer's data plane before"
+    decision = hand.cycle(orders=(TakeOver(number=2, peer_is_off=True),))
+    assert [r.code for r in decision.actions.replies] == [""]
+    assert isinstance(hand.work, Fence)
+
+
+def test_a_paused_follower_whose_leader_is_gone_can_be_resumed() -> None:
+    hand = Hand("b").as_member(paused=True)
+    hand.hears(phase=Phase.ABSENT, ended=KEY["a"])
+    hand.cycle()
+    assert hand.memory.phase is Phase.MEMBER
+    decision = hand.cycle(orders=(Pause(number=1, paused=False),))
+    assert [r.code for r in decision.actions.replies] == [""]
+    assert hand.memory.phase is Phase.TAKING
