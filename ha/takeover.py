@@ -84,9 +84,15 @@ def give_up(turn: Turn, memory: Memory, why: str) -> Memory:
     if takeover.kind is Kind.FAILOVER:
         # Tried again from its first step; ``decide`` calls it off when the peer lives after all and nothing was sent.
         again = Takeover(
-            kind=takeover.kind, why=takeover.why, started_at=takeover.started_at, order=takeover.order,
-            left=takeover.order, touched=takeover.touched, forced=takeover.forced, wait_until=turn.now + turn.policy.retry_ms,
-        )  # fmt: skip
+            kind=takeover.kind,
+            why=takeover.why,
+            started_at=takeover.started_at,
+            order=takeover.order,
+            left=takeover.order,
+            touched=takeover.touched,
+            forced=takeover.forced,
+            wait_until=turn.now + turn.policy.retry_ms,
+        )
         return replace(memory, takeover=again, operation=None)
     return replace(memory.moved(Event.GIVEN_UP, turn.now), takeover=None, retry_at=turn.now + turn.policy.retry_ms)
 
