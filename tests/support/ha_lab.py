@@ -44,7 +44,7 @@ class HaLab:
     """``engines`` of the shelf and the nodes are in ``lab``; ``agents`` are processes by node."""
 
     lab: SmallLab
-    policy: str = "fast"
+    policy: str = "slow"
     agents: dict[NodeName, subprocess.Popen[bytes]] = field(default_factory=dict)
     services: dict[NodeName, int] = field(default_factory=dict)
 
@@ -226,7 +226,7 @@ class HaLab:
 
 
 @contextmanager
-def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "fast") -> Iterator[HaLab]:
+def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "slow") -> Iterator[HaLab]:
     """Engines and agents, the array formed and each node serving its own groups."""
     with small_lab(kind, folder, *(volumes or VOLUMES)) as lab:
         made = HaLab(lab, policy)
