@@ -7,6 +7,7 @@ counts as silent.  This module must never retry and never choose a command.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
@@ -42,15 +43,29 @@ class Commands:
         self._fresh_ms = fresh_ms
         self._enabled: frozenset[str] = frozenset()
         self._looked_at: int | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def look(self, deadline_ms: int) -> None:
-        """See which drives are there, unless that was seen a moment ago."""
-        now = self._clock()
-        if self._looked_at is not None and now - self._looked_at <= self._fresh_ms:
+        """See which drives are there, unless that was seen a moment ago.  Commands that are sent together share one
+        look; raises ``TimeoutError`` for this caller alone."""
+        if self._looked_at is not None and self._clock() - self._looked_at <= self._fresh_ms:
             return
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look(deadline_ms))
+            self._looking.add_done_callback(self._looked)
+        async with asyncio.timeout(deadline_ms / 1000):
+            await asyncio.shield(self._looking)
+
+    async def _look(self, deadline_ms: int) -> None:
+        now = self._clock()
         found = await self._channel.run(nvme.get_controllers(), deadline_ms)
         self._enabled = frozenset(each.name for each in found if any(path.state == ENABLED for path in each.paths))
         self._looked_at = now
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._looking = None
+        if not task.cancelled():
+            task.exception()  # those who waited have it; when nobody waits any more, nobody needs it
 
     async def send(
         self,
@@ -69,7 +84,7 @@ class Commands:
                 return Answer.SILENT, None
             call = nvme.send_cmd(drive, kind=kind, sqe=command.pack(), data=data, data_len_bytes=size)
             done = await self._channel.run(call, deadline_ms)
-        except (DeadlineExceeded, Unreachable):
+        except (DeadlineExceeded, TimeoutError, Unreachable):
             return Answer.SILENT, None
         except Ws7000Error:
             return Answer.FAILED, None

@@ -15,7 +15,7 @@ from ha.adapters.commands import Channel, Commands
 from ha.adapters.lanes import Lanes
 from ha.adapters.reserving import Reservations
 from ha.journal import layout, quorum
-from ha.journal.record import NO_PREVIOUS, Stored, decode_area, digest_of, encode
+from ha.journal.record import NO_PREVIOUS, Stored, decode_area, digest_of, encode, length_of
 from ha.model import (
     Answer,
     Drives,
@@ -159,10 +159,10 @@ class DriveAccess:
         found: dict[str, tuple[Stored, ...] | None] = {}
 
         async def one(drive: str) -> Answer:
-            block = self._block(drive)
-            said, raw = await self._commands.fetch(drive, layout.JOURNAL_AT, layout.JOURNAL_BYTES, block, deadline_ms)
-            found[drive] = decode_area(raw) if said is Answer.OK else None
-            return said
+            places = await asyncio.gather(*(self._place(drive, n, deadline_ms) for n in range(layout.PLACES)))
+            wrong = next((said for said, _ in places if said is not Answer.OK), Answer.OK)
+            found[drive] = decode_area(b"".join(raw for _, raw in places)) if wrong is Answer.OK else None
+            return wrong
 
         answers = await self._each(drives, one, deadline_ms)
         read = {drive: found.get(drive) if said is Answer.OK else None for drive, said in answers.items()}
@@ -170,6 +170,17 @@ class DriveAccess:
             for stored in records or ():
                 self._digests[stored.record.at] = stored.digest
         return answers, read
+
+    async def _place(self, drive: str, number: int, deadline_ms: int) -> tuple[Answer, bytes]:
+        """One place of the journal.  Most records fit into the first unit, and only of a longer one is the rest read:
+        all of every place would be megabytes of base64 in the middle of a takeover."""
+        at, block = layout.JOURNAL_AT + number * layout.RECORD_BYTES, self._block(drive)
+        said, raw = await self._commands.fetch(drive, at, max(layout.UNIT_BYTES, block), block, deadline_ms)
+        more = length_of(raw) - len(raw)
+        if said is Answer.OK and more > 0:
+            said, rest = await self._commands.fetch(drive, at + len(raw), more + -more % block, block, deadline_ms)
+            raw += rest
+        return said, raw.ljust(layout.RECORD_BYTES, b"\0")
 
     async def _read(self, number: int, reading: ReadJournal, deadline_ms: int) -> Outcome:
         assert self._map is not None

@@ -114,7 +114,7 @@ class FailoverLab(AbstractContextManager["FailoverLab"]):
         self.state: State | None = None
         self._agent = tuple(agent)
         self._stack = ExitStack()
-        self.relay = HeartbeatRelay({cast("NodeName", node.name): node.heartbeat for node in self.array.nodes})
+        self.relay = HeartbeatRelay({node.name: node.heartbeat for node in self.array.nodes})
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:

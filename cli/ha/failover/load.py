@@ -5,7 +5,7 @@ volume write blocks that carry a tag which no other write has, and read blocks o
 with its call and return, so that the whole history can be judged.  It must never retry what its initiator gave up, and
 never two workers use one block: a host's file system does not either.
 
-Lines on standard input: the job (``Job``), then ``look`` and ``finish``.  Each is answered by one JSON line.  ``finish``
+Lines on standard input: the job (``Job``), then ``look`` and ``finish``, each answered by one JSON line.  ``finish``
 ends the workers, reads every block once more, and writes history and events to ``out``, one JSON line each.
 Times are CLOCK_BOOTTIME in nanoseconds, the clock of agents and leases.
 """

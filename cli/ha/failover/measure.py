@@ -5,18 +5,20 @@
     host       when the host noticed, when a path was usable again, when the first answer came, since the fault
     steps      the agent's own timeline: what the control path did, since it decided to take over
 
-A fault that costs a node its data plane gets a lab of its own; those that cost nothing share one.  Every access is kept
-and judged.  This module must never leave a run out because of what it measured.
+A fault that costs a node its data plane befalls each node of a lab once: a second time would be answered by a
+quarantine.  Those that cost nothing share one lab.  Every access is kept and judged.
+
+This module must never leave a run out because of what it measured.
 """
 
 from __future__ import annotations
 
 import datetime
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +29,7 @@ from cli.ha.lab import FAULTS as NODE_FAULTS
 from controlplane.domain.desired import HaPolicy
 from controlplane.domain.errors import Ws7000Error
 from dataplane.launch import EngineKind
+from ha.control import Control
 from ha.model import NODES, NodeName, other
 from ha.policy import POLICIES
 from ha.sim import linear
@@ -95,18 +98,17 @@ class Bench:
         """So many runs of one fault, on both nodes in turn."""
         found: list[Run] = []
         while len(found) < runs:
-            node = NODES[len(found) % 2]
             calm = fault in (SWITCHOVER, HEARTBEAT_LOST)
-            found += self._one_lab(fault, node, runs - len(found) if calm else 1)
+            found += self._one_lab(fault, runs - len(found) if calm else min(2, runs - len(found)))
             last = found[-1]
             self.say(f"{self.kind} {fault} {len(found)}/{runs}: {last.gap_ms:.0f} ms {last.violation}")
         return found[:runs]
 
-    def _one_lab(self, fault: str, node: NodeName, count: int) -> list[Run]:
+    def _one_lab(self, fault: str, count: int) -> list[Run]:
         with tempfile.TemporaryDirectory(prefix="ws7000-ha-") as name, ExitStack() as stack:
             lab = self._started(stack, Path(name))
             host = stack.enter_context(HostProcess(lab, lab.folder / "history.jsonl"))
-            return self._in(lab, host, fault, node, count)
+            return self._in(lab, host, fault, count)
 
     def _started(self, stack: ExitStack, folder: Path) -> FailoverLab:
         """A lab that is up; a machine that is busy with other things may need several attempts."""
@@ -122,29 +124,31 @@ class Bench:
                 self.say(f"begun again: {problem}")
         raise AssertionError("not reached")
 
-    def _in(self, lab: FailoverLab, host: HostProcess, fault: str, node: NodeName, count: int) -> list[Run]:
+    def _in(self, lab: FailoverLab, host: HostProcess, fault: str, count: int) -> list[Run]:
         marks: list[Mark] = []
         everything = sorted(host.look()["answered"])
         host.go_on(everything)
         epochs = [status["epoch"] for status in lab.status().values()]
-        if fault == SWITCHOVER:
-            while len(marks) < count:
-                marks.append(self._mark(lab, host, node, lambda: _switch(lab, node)))
+        while len(marks) < count:
+            node = NODES[len(marks) % 2]
+            if fault == SWITCHOVER:
+                marks.append(self._mark(lab, host, "a", lambda: _switch(lab, "a")))
                 host.go_on(everything)
-                marks.append(self._mark(lab, host, node, lambda: _home(lab), back=True))
-                host.go_on(everything)
-        elif fault == HEARTBEAT_LOST:
-            while len(marks) < count:
+                marks.append(self._mark(lab, host, "a", lambda: _home(lab), back=True))
+            elif fault == HEARTBEAT_LOST:
                 marks.append(self._mark(lab, host, node, lambda: self._silence(lab, host, everything)))
-        else:
-            lab.note_down()
-            marks.append(self._mark(lab, host, node, lambda: _fail(lab, fault, node)))
-            lab.mend(node)
+            else:
+                if marks:
+                    lab.rejoin(other(node))
+                    lab.settle()
+                    host.go_on(everything)
+                lab.note_down()
+                marks.append(self._mark(lab, host, node, partial(_fail, lab, fault, node)))
+                lab.mend(node)
             host.go_on(everything)
         took_over = max(status["epoch"] for status in lab.status().values()) > max(epochs)
-        errors = host.look()["errors"]
         events, accesses = host.finish()
-        errors += sum(1 for event in events if "error" in event) - errors
+        errors = sum(1 for event in events if "error" in event)
         found = linear.check(linear.Access(**access) for access in accesses)
         seen = _Seen(lab, events, accesses)
         return [
@@ -161,7 +165,7 @@ class Bench:
     ) -> Mark:
         assert lab.state is not None
         volumes = tuple(v.name for v in lab.array.volumes if v.home == node)
-        wall, begun_ns = time.time(), now_ns()
+        wall, begun_ns = datetime.datetime.now(datetime.UTC).timestamp(), now_ns()
         job()
         host.go_on(volumes)
         serving = node if back else other(node)
@@ -191,7 +195,7 @@ def _home(lab: FailoverLab) -> None:
     _leader(lab).failback(deadline_s=60.0)
 
 
-def _leader(lab: FailoverLab) -> Any:
+def _leader(lab: FailoverLab) -> Control:
     return lab.control(next(status["leader"] for status in lab.status().values() if status["leader"]))
 
 

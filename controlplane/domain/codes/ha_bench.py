@@ -12,6 +12,6 @@ PAGES = (
             "ws7000 ha bench starts an array on this machine and waits for its agents and its host; one of these waits "
             "did not end. What the agents said last is shown."
         ),
-        remedy="Look at what the agents said. A machine without free cores may need the policy slow, or less else to do.",
+        remedy="Look at what the agents said. A machine without free cores may need the policy slow.",
     ),
 )
