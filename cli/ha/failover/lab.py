@@ -202,8 +202,8 @@ class FailoverLab(AbstractContextManager["FailoverLab"]):
         self.wait_for(lambda at: all(self.served(at)[node] == self.home(node) for node in NODES))
 
     def rejoin(self, node: NodeName) -> None:
-        """What an operator does for a node whose engine or agent has ended.  An apply refuses mirrors whose legs are not
-        equal yet, so that is waited for; it raises when the node is not built in the end."""
+        """What an operator does for a node whose engine or agent has ended.  An apply refuses mirrors whose legs
+        are not equal yet, so that is waited for; it raises when the node is not built in the end."""
         self.mend(node)
         if self.agents[node].poll() is not None:
             self.start_agent(node)
