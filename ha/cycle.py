@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -26,13 +27,14 @@ from ha.adapters.realtime import Sweeper
 from ha.beats import Beats, Wire
 from ha.config import AgentConfig
 from ha.decide import Decision, decide, first
-from ha.maps import Built, Maps
+from ha.maps import Built, Maps, Served
 from ha.memory import Memory
 from ha.model import (
     NO_KEY,
     Actions,
     DetachDrives,
     Drives,
+    Engine,
     GroupId,
     KickHosts,
     Load,
@@ -50,6 +52,8 @@ from ha.model import (
 )
 from ha.policy import Policy
 
+LOOK_MS: Final = 1_000
+"""Between two looks at the sets while legs are out."""
 READ_AGAIN_MS: Final = 500
 """Between two attempts to read the map that a record names."""
 
@@ -112,6 +116,9 @@ class Agent:
         folder = Path(config.folder)
         self._maps = Maps(folder)
         self._built = Built(folder)
+        self._served = Served(folder)
+        self._whole: frozenset[GroupId] = frozenset()
+        self._looking = False
         self._memory: Memory = first(config.node)
         self._seen = Seen()
         self._seen_at = 0
@@ -168,13 +175,21 @@ class Agent:
         self._seen = self._look(now)
         decision = decide(self._policy, self._memory, self._seen, now)
         before, self._memory = self._memory, decision.memory
+        if self._memory.phase in (Phase.JOINING, Phase.TAKING, Phase.MEMBER):
+            self._served.keep(self._memory.key)
         self._do(decision.actions)
         self._tell(before, decision)
         self._last = decision
         self._read_map()
+        self._look_at_sets()
 
     def _key(self) -> int:
         return self.engine.engine().key if self.engine is not None else NO_KEY
+
+    def _engine(self) -> Engine:
+        assert self.engine is not None
+        engine = self.engine.engine()
+        return replace(engine, served=engine.key == self._served.before != NO_KEY, whole=self._whole)
 
     def _look(self, now: int) -> Seen:
         assert self.engine is not None
@@ -182,7 +197,7 @@ class Agent:
         up, ports = self._ports()
         drives = self._drives
         return Seen(
-            engine=self.engine.engine(),
+            engine=self._engine(),
             peer=self._beats.peer(now),
             slots=drives.slots(now) if drives is not None else Slots(),
             drives=drives.drives(now) if drives is not None else Drives(),
@@ -298,6 +313,21 @@ class Agent:
             if self.engine is not None and self.engine.engine().built == 0:
                 self.engine.built(self._built.of(self._key()))
         self.wake()
+
+    def _look_at_sets(self) -> None:
+        """While legs are out by the record: in which groups none is missing here."""
+        record, service = self._memory.record, self._maps.current
+        if record is None or not record.stale or service is None or self.engine is None:
+            self._whole = frozenset()
+        elif not self._looking:
+            self._looking = True
+            self._begin(self._look_at(service))
+
+    async def _look_at(self, service: ServiceMap) -> None:
+        assert self.engine is not None
+        self._whole = await self.engine.whole(service)
+        await asyncio.sleep(LOOK_MS / 1000)
+        self._looking = False
 
     def _read_map(self) -> None:
         """Read the snapshot that the newest record names, unless that is being done."""

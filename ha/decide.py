@@ -29,7 +29,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ha import joining, leading, takeover
-from ha.lease import blind, lease_until, must_stop, peer_gone
+from ha.lease import blind, heard, lease_until, must_stop, peer_gone
 from ha.memory import Event, Kind, Memory, Turn
 from ha.model import (
     NO_KEY,
@@ -120,7 +120,7 @@ def _cycle(turn: Turn, memory: Memory, outcome: Outcome | None, work: Work | Non
         case Phase.ABSENT:
             return memory, "no data plane runs here"
         case Phase.OUTSIDE:
-            memory, sentence = joining.outside(turn, memory)
+            memory, sentence = joining.outside(turn, memory, outcome)
             return _taking(turn, memory, None) if memory.phase is Phase.TAKING else (memory, sentence)
         case Phase.JOINING:
             return joining.joining(turn, memory, outcome, work)
@@ -149,7 +149,11 @@ def _taking(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
     if before.kind is Kind.FAILOVER and not before.touched and not peer_gone(turn, memory):
         called = replace(memory.moved(Event.CALLED_OFF, turn.now), takeover=None)
         return called, "the peer is alive after all"
-    memory = takeover.advance(turn, memory, outcome)
+    says = turn.seen.peer.says
+    if before.kind is not Kind.FAILOVER and says is not None and heard(turn) and says.phase is Phase.MEMBER:
+        memory = takeover.give_up(turn, memory, f"node {says.node} serves")
+    else:
+        memory = takeover.advance(turn, memory, outcome)
     if memory.takeover is not None:
         return memory, f"takes over, because {memory.takeover.why}: {memory.takeover.step}"
     if memory.phase is Phase.MEMBER and memory.record is not None:
@@ -225,7 +229,7 @@ def _says(turn: Turn, memory: Memory) -> Says:
         members=dict(record.members) if record and leads else {},
         releases=dict(memory.released),
         asks=leading.asks(memory),
-        rebuilt=memory.rebuilt,
+        rebuilt=(memory.rebuilt & memory.owned()) | (turn.seen.engine.whole - memory.owned()),
         failed=record.failed if record and leads else frozenset(),
         blind=memory.phase is Phase.MEMBER and blind(turn, memory),
         silent=turn.seen.drives.silent,

@@ -15,10 +15,12 @@ from ha.memory import Event, Kind, Memory, Turn
 from ha.model import Answer, Outcome, Phase, ReadJournal, Register, Save, Work, other
 
 
-def outside(turn: Turn, memory: Memory) -> tuple[Memory, str]:
+def outside(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory, str]:
     """One cycle of a node that is outside."""
     if memory.spoiled == memory.key:
         return memory, "this data plane has been fenced; it is being ended"
+    if turn.seen.engine.served:
+        return _resume(turn, memory, outcome)
     if memory.save is not None:
         return _form(turn, memory, memory.save)
     service = turn.seen.map
@@ -49,6 +51,23 @@ def outside(turn: Turn, memory: Memory) -> tuple[Memory, str]:
     if turn.now < begins:
         return memory, f"waits {begins - turn.now} ms for node {peer} before it begins alone"
     return takeover.start(turn, memory, service, Kind.BOOT, why), why
+
+
+def _resume(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory, str]:
+    """The agent was started again beside a data plane that has served: it goes on by the record, or it ends.  Until
+    that is known the lease of the former agent holds."""
+    service = turn.seen.map
+    if outcome is not None and outcome.found:
+        back = _read(turn, replace(memory, registered=frozenset(service.drives) if service else frozenset()), outcome)
+        if back is not None:
+            return back, "a member, as before its agent was started again"
+        return replace(memory, spoiled=memory.key), "ends its data plane: the record does not name it any more"
+    if outcome is not None and Answer.CONFLICT in outcome.answers.values():
+        return replace(memory, spoiled=memory.key), "ends its data plane: it was fenced while its agent was away"
+    if service is not None and memory.operation is None and turn.now >= memory.retry_at:
+        memory = replace(memory, retry_at=turn.now + turn.policy.slot_ms)
+        memory = memory.begun(ReadJournal(drives=service.quorum), turn.policy.journal_ms)
+    return memory, "its agent was started again: reads whether the record still names it"
 
 
 def _form(turn: Turn, memory: Memory, save: Save) -> tuple[Memory, str]:
@@ -100,8 +119,9 @@ def _read(turn: Turn, memory: Memory, outcome: Outcome) -> Memory | None:
     record = outcome.record
     if record is None or record.members.get(memory.node) != memory.key:
         return None
+    event = Event.JOINED if memory.phase is Phase.JOINING else Event.RESUMED
     return replace(
-        memory.moved(Event.JOINED, turn.now),
+        memory.moved(event, turn.now),
         lease_from=turn.now,
         record=record,
         highest=max(memory.highest, record.sequence),

@@ -41,7 +41,7 @@ from ha.model import (
     WriteRecord,
     other,
 )
-from ha.serving import legs_on, lost_by, to_rebuild
+from ha.serving import legs_on, lost_by, namespaces, out_legs, to_rebuild
 
 _NOT_LEADING: Final = "HA-004"
 
@@ -143,7 +143,7 @@ def member(turn: Turn, memory: Memory) -> tuple[Memory, str]:
         ), "makes the hosts leave"
     newest = max(turn.seen.newest, turn.seen.peer.says.at if turn.seen.peer.says else (0, 0))
     if not memory.leads and newest > record.at:
-        drives = service.quorum
+        drives = tuple(drive for drive in service.quorum if drive not in record.failed)
         return memory.begun(ReadJournal(drives=drives), turn.policy.journal_ms), "reads the newer record"
     if turn.now >= memory.retry_at:
         new = frozenset(service.drives) - memory.registered - record.failed
@@ -288,9 +288,8 @@ def _hindered(turn: Turn, memory: Memory, to: NodeName, groups: Iterable[GroupId
     held = record.snapshot.generation if record.snapshot else 0
     if (says.built if to == peer else turn.seen.engine.built) < held:
         return f"node {to} has not been built to generation {held} yet: apply first"
-    late = sorted(frozenset(groups) & record.resync)
-    if late:
-        return f"the mirrors of {late[0]} are being rebuilt where they are"
+    if record.stale or frozenset(groups) & record.resync:
+        return "mirrors are being rebuilt where they are"
     return ""
 
 
@@ -323,7 +322,8 @@ def lead(turn: Turn, memory: Memory, service: ServiceMap, record: Record) -> Mem
     sequence = max(memory.highest, record.sequence) + 1
     changed = replace(changed, sequence=sequence)
     previous = memory.after(record)
-    work = WriteRecord(drives=service.quorum, record=changed, previous=previous, snapshot=snapshot)
+    drives = tuple(drive for drive in service.quorum if drive not in changed.failed)
+    work = WriteRecord(drives=drives, record=changed, previous=previous, snapshot=snapshot)
     memory = replace(memory, highest=sequence, attempted=changed, save=None, saving=saving, cancel=False)
     return memory.begun(work, turn.policy.journal_ms)
 
@@ -352,11 +352,9 @@ def _changes(turn: Turn, memory: Memory, service: ServiceMap, record: Record) ->
     for drive in sorted(failed - record.failed):
         refused |= lost_by(service, drive, record)
     failed -= memory.mended
-    done = memory.rebuilt & memory.owned()
-    if says is not None and says.at == record.at:  # what it rebuilt under an older record may be out again
-        done |= frozenset(group for group in says.rebuilt if record.owners.get(group) == peer)
+    done, everywhere = _rebuilt_groups(turn, memory, record)
     stale = (record.stale | (memory.mended & record.failed)) - failed
-    settled = frozenset(drive for drive in record.stale if legs_on(service, drive) <= done)
+    settled = frozenset(drive for drive in record.stale if legs_on(service, drive) <= done & everywhere)
     changed = replace(
         changed, owners=owners, failed=failed, stale=stale - settled, refused=refused, resync=record.resync - done,
         paused=memory.pause[1] if memory.pause is not None else record.paused,
@@ -370,6 +368,21 @@ def _changes(turn: Turn, memory: Memory, service: ServiceMap, record: Record) ->
     return changed
 
 
+def _rebuilt_groups(turn: Turn, memory: Memory, record: Record) -> tuple[frozenset[GroupId], frozenset[GroupId]]:
+    """The groups whose owner has made their mirrors equal, and those in which the standby misses no leg either: one
+    that did would write to the others alone after a move."""
+    peer, says = other(memory.node), turn.seen.peer.says
+    mine = memory.owned()
+    everything = frozenset(record.owners)
+    if peer not in record.members:
+        return memory.rebuilt & mine, everything
+    theirs = everything - mine
+    if says is None or says.at != record.at:  # what it rebuilt under an older record may be out again
+        return memory.rebuilt & mine, frozenset()
+    done = (memory.rebuilt & mine) | (says.rebuilt & theirs)
+    return done, (says.rebuilt & mine) | (turn.seen.engine.whole & theirs)
+
+
 def _refused(service: ServiceMap, record: Record) -> frozenset[str]:
     """What cannot be served now that a drive came back."""
     none = replace(record, refused=frozenset(), failed=frozenset())
@@ -377,7 +390,13 @@ def _refused(service: ServiceMap, record: Record) -> frozenset[str]:
     for drive in sorted(record.failed):
         lost |= lost_by(service, drive, none)
         none = replace(none, failed=none.failed | {drive})
-    return lost & record.refused
+    sourceless = frozenset(
+        namespace.volume
+        for group, namespace in namespaces(service)
+        for mirror in namespace.mirrors
+        if len(out_legs(mirror, record, resync=group in record.resync)) == len(mirror.legs)
+    )
+    return (lost | sourceless) & record.refused
 
 
 def _may_return(turn: Turn, memory: Memory) -> bool:

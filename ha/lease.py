@@ -34,6 +34,15 @@ def blind(turn: Turn, memory: Memory) -> bool:
     return turn.now - max(slots.own_at, slots.read_at, memory.since) > turn.policy.takeover_wait_ms
 
 
+def _alone_blind(turn: Turn, memory: Memory) -> bool:
+    """Whether the peer can serve where this node cannot.  This node ends its data plane by itself, for its lease may
+    have been renewed a moment ago: fenced while it lives, it would have hosts meet a Reservation Conflict."""
+    says, record = turn.seen.peer.says, memory.record
+    if says is None or record is None or record.paused or not heard(turn) or not blind(turn, memory):
+        return False
+    return says.phase is Phase.MEMBER and says.key == record.members.get(says.node) and not says.blind
+
+
 def heard(turn: Turn) -> bool:
     """Whether the peer's agent was heard within the time that counts."""
     return turn.seen.peer.heard_at is not None and turn.now - turn.seen.peer.heard_at <= turn.policy.takeover_wait_ms
@@ -51,8 +60,6 @@ def peer_gone(turn: Turn, memory: Memory) -> str:
             return f"the data plane of node {peer} has ended"
         if says.key not in (0, key) and says.phase in (Phase.OUTSIDE, Phase.JOINING):
             return f"node {peer} runs another data plane than the one that was admitted"
-        if says.blind and heard(turn) and not blind(turn, memory):
-            return f"node {peer} does not reach the quorum drives"
     return _silent(turn, memory)
 
 
@@ -82,11 +89,15 @@ def must_stop(turn: Turn, memory: Memory) -> str:
     record, says = memory.record, turn.seen.peer.says
     if record is None or record.members.get(memory.node) != memory.key:
         return ""
-    if turn.seen.drives.conflict:
-        return "a drive refused this node: it has been fenced"
+    # A drive that was given up is fenced when it comes back, before every member registers there again.
+    refused = turn.seen.drives.conflicts & memory.registered - record.failed - record.stale
+    if refused:
+        return f"drive {min(refused)} refused this node: it has been fenced"
     newer = says is not None and says.leader == says.node and says.at > record.at
     if newer and says is not None and says.members.get(memory.node) != memory.key:
         return f"node {says.node} leads epoch {says.at[0]} without this node"
+    if _alone_blind(turn, memory):
+        return "it does not reach the quorum drives, and its peer does"
     until = lease_until(turn, memory)
     if until is not None and turn.now > until:
         return "the lease has ended: neither the peer nor the quorum drives confirmed this node in time"

@@ -21,6 +21,7 @@ from ha.model import NO_KEY, Record, ServiceMap, SnapshotAt
 
 CACHE: Final = "map.snapshot"
 BUILT: Final = "built.json"
+SERVED: Final = "served.json"
 MAX_OFFERED: Final = 4
 
 
@@ -99,6 +100,24 @@ class Built:
     def keep(self, key: int, generation: int) -> None:
         """For ``of``."""
         _write(self._path, json.dumps({"key": f"{key:016x}", "generation": generation}).encode())
+
+
+class Served:
+    """Which incarnation was about to become a member: an agent that is started again beside it must not take it for a
+    fresh one.  ``before`` is the key that an earlier life of the agent wrote down."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / SERVED
+        self.before = NO_KEY
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            self.before = int(json.loads(self._path.read_text(encoding="utf-8"))["key"], 16)
+        self._kept = self.before
+
+    def keep(self, key: int) -> None:
+        """Write it down, before anything is done with the drives."""
+        if key != self._kept:
+            self._kept = key
+            _write(self._path, json.dumps({"key": f"{key:016x}"}).encode())
 
 
 def _map_in(raw: bytes) -> ServiceMap:

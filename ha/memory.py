@@ -25,6 +25,7 @@ class Event(StrEnum):
     NOT_ADMITTED = "the leader does not admit it any more"
     JOINED = "it is registered on the drives and has read the record"
     ALONE = "nobody leads, and it may begin"
+    RESUMED = "its agent was started again, and the record still names it"
     PEER_GONE = "the peer has stopped"
     CALLED_OFF = "the peer is alive after all, and nothing was fenced"
     TAKEN = "it has won and written the next epoch"
@@ -38,6 +39,7 @@ MOVES: Final[Mapping[Phase, Mapping[Event, Phase]]] = {
         Event.ENGINE_GONE: Phase.ABSENT,
         Event.ADMITTED: Phase.JOINING,
         Event.ALONE: Phase.TAKING,
+        Event.RESUMED: Phase.MEMBER,
     },
     Phase.JOINING: {
         Event.ENGINE_GONE: Phase.ABSENT,
@@ -80,6 +82,7 @@ class Step(StrEnum):
     READ = "read the journal"
     MAP = "read the map"
     WRITE = "write the next epoch"
+    CONFIRM = "verify the reservations again"
     LOAD = "make the sets what the record says"
 
 
@@ -87,8 +90,8 @@ class Step(StrEnum):
 class Takeover:
     """A takeover on its way.  ``order`` are the quorum drives in the order of the race, ``left`` those still to race
     for; ``fenced`` answered OK, ``silent`` did not; ``checked`` are those whose report named nobody else.  ``found``
-    was read and ``record`` written; ``touched`` once a fence was sent in any attempt.  ``wait_until`` holds the next
-    attempt of a step back."""
+    was read and ``record`` written; ``touched`` once a fence was sent in any attempt, ``second`` once silent drives
+    had their second chance.  ``wait_until`` holds the next attempt of a step back."""
 
     kind: Kind
     why: str
@@ -97,6 +100,7 @@ class Takeover:
     left: tuple[str, ...]
     step: Step = Step.RACE
     touched: bool = False
+    second: bool = False
     fenced: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
     checked: frozenset[str] = frozenset()

@@ -187,15 +187,18 @@ class EngineState(StrEnum):
 class Engine:
     """The data plane as last seen.  ``key`` is the reservation key of its incarnation; of the last one, where it has
     ended.  ``answered_at`` is when the newest question that it answered was SENT.  ``built`` is the generation of the
-    state that it was built to.  ``raised`` are groups whose listeners were last set optimized here; ``drained`` are
-    groups that were lowered and whose I/O has ended since; a group is never in both."""
+    state that it was built to.  ``served``: it was a member once, also in an earlier life of this agent.  ``raised``
+    are groups whose listeners were last set optimized here; ``drained`` are groups that were lowered and whose I/O
+    has ended since; a group is never in both.  ``whole`` are groups in whose mirrors no leg is missing here."""
 
     state: EngineState = EngineState.ABSENT
     key: int = NO_KEY
     answered_at: int | None = None
     built: int = 0
+    served: bool = False
     raised: frozenset[GroupId] = frozenset()
     drained: frozenset[GroupId] = frozenset()
+    whole: frozenset[GroupId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,11 +278,11 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drives:
-    """The drives as this node last saw them.  ``conflict``: a drive has answered Reservation Conflict to this
-    incarnation since it became a member.  ``registrants``: the keys in the newest Reservation Report of each quorum
+    """The drives as this node last saw them.  ``conflicts``: drives that have answered Reservation Conflict to this
+    incarnation since it registered there.  ``registrants``: the keys in the newest Reservation Report of each quorum
     drive; absent where none was answered.  ``silent`` drives have not answered for longer than the policy allows."""
 
-    conflict: bool = False
+    conflicts: frozenset[str] = frozenset()
     registrants: Mapping[str, frozenset[int]] = field(default_factory=dict)
     silent: frozenset[str] = frozenset()
 

@@ -53,4 +53,5 @@ def decode(raw: bytes, array: int, node: NodeName) -> Slot | None:
     name = next((each for each in NODES if each.encode() == letter), None)
     if version != FORMAT_VERSION or whose != array or name != node:
         return None
-    return Slot(array=whose, node=node, key=key, counter=counter, at=(epoch, sequence))
+    slot = Slot(array=whose, node=node, key=key, counter=counter, at=(epoch, sequence))
+    return slot if encode(slot) == raw else None

@@ -44,7 +44,7 @@ def status(
         "drives": {
             "silent": sorted(seen.drives.silent),
             "failed": sorted(record.failed) if record else [],
-            "conflict": seen.drives.conflict,
+            "conflicts": sorted(seen.drives.conflicts),
             "own_slot_ms_ago": _ago(seen.slots.own_at, now),
             "peer_slot_ms_ago": _ago(seen.slots.peer_at, now),
         },

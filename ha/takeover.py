@@ -108,8 +108,18 @@ def _begin_race(turn: Turn, memory: Memory, service: ServiceMap) -> Memory:
         return _step(turn, memory, Step.FENCE, f"won {won} of {len(service.quorum)} quorum drives")
     if won + len(takeover.left) < service.majority:
         return give_up(turn, memory, f"only {won} of {len(service.quorum)} quorum drives answer")
+    drive = takeover.left[0]
+    if takeover.kind is Kind.FAILOVER and drive not in memory.registered:
+        # It was given up before: a refusal there says nothing about who is first.
+        passed = replace(takeover, left=takeover.left[1:], silent=takeover.silent | {drive})
+        return replace(memory, takeover=passed)
     memory = replace(memory, takeover=replace(takeover, touched=True))
-    return memory.begun(_fence(takeover, memory, takeover.left[:1]), turn.policy.drive_ms)
+    return memory.begun(_fence(takeover, memory, (drive,)), _patience(turn, takeover))
+
+
+def _patience(turn: Turn, takeover: Takeover) -> int:
+    """A failover is in a hurry; a start is not, and gives no drive up for being slow."""
+    return turn.policy.drive_ms if takeover.kind is Kind.FAILOVER else turn.policy.load_ms
 
 
 def _fence(takeover: Takeover, memory: Memory, drives: tuple[str, ...]) -> Fence:
@@ -125,25 +135,35 @@ def _take_in_fence(turn: Turn, memory: Memory, outcome: Outcome) -> Memory:
     fenced = takeover.fenced | _sorted(outcome, Answer.OK)
     silent = (takeover.silent | outcome.answers.keys()) - fenced
     left = tuple(drive for drive in takeover.left if drive not in outcome.answers)
-    memory = replace(memory, takeover=replace(takeover, fenced=fenced, silent=silent, left=left))
-    if takeover.step is Step.RACE:
-        return memory
-    return _step(turn, memory, Step.VERIFY, f"fenced {len(fenced)} drives" + _naming(", no answer from", silent))
+    return replace(memory, takeover=replace(takeover, fenced=fenced, silent=silent, left=left))
 
 
 def _begin_fence(turn: Turn, memory: Memory, service: ServiceMap) -> Memory:
     takeover = memory.takeover
     assert takeover is not None
-    rest = tuple(drive for drive in service.drives if drive not in takeover.fenced and drive not in takeover.silent)
-    if not rest:
-        return _step(turn, memory, Step.VERIFY, f"fenced {len(takeover.fenced)} drives")
-    return memory.begun(_fence(takeover, memory, rest), turn.policy.drive_ms)
+    able = frozenset(service.drives)
+    if takeover.kind is Kind.FAILOVER:
+        able &= memory.registered
+    rest = able - takeover.fenced - takeover.silent
+    if rest:
+        drives = tuple(drive for drive in service.drives if drive in rest)
+        return memory.begun(_fence(takeover, memory, drives), _patience(turn, takeover))
+    slow = takeover.silent & able
+    if slow and not takeover.second:
+        # What is not fenced costs its volumes: ask once more, with more patience.
+        memory = replace(memory, takeover=replace(takeover, second=True))
+        return memory.begun(_fence(takeover, memory, tuple(sorted(slow))), turn.policy.journal_ms)
+    silent = frozenset(service.drives) - takeover.fenced
+    memory = replace(memory, takeover=replace(takeover, silent=silent))
+    done = f"fenced {len(takeover.fenced)} drives" + _naming(", not", silent)
+    return _step(turn, memory, Step.VERIFY, done)
 
 
 def _begin_verify(turn: Turn, memory: Memory, service: ServiceMap) -> Memory:
     takeover = memory.takeover
     assert takeover is not None
-    drives = tuple(drive for drive in service.drives if drive in takeover.fenced and drive not in takeover.checked)
+    seen = takeover.checked if takeover.step is Step.VERIFY else frozenset()
+    drives = tuple(drive for drive in service.drives if drive in takeover.fenced - seen)
     return memory.begun(Verify(drives=drives), turn.policy.drive_ms)
 
 
@@ -158,6 +178,8 @@ def _take_in_verify(turn: Turn, memory: Memory, outcome: Outcome) -> Memory:
         return _lost(turn, memory, min(gone))
     checked = takeover.checked | alone
     crowded = frozenset(outcome.registrants) - alone
+    if takeover.step is Step.CONFIRM:
+        return _confirmed(turn, memory, frozenset(outcome.answers) - alone)
     silent = takeover.silent | (frozenset(outcome.answers) - frozenset(outcome.registrants))
     rounds = takeover.rounds + 1
     if crowded and rounds < MAX_ROUNDS:
@@ -176,6 +198,21 @@ def _take_in_verify(turn: Turn, memory: Memory, outcome: Outcome) -> Memory:
     if len(checked & frozenset(service.quorum)) < service.majority:
         return give_up(turn, memory, "a majority of the quorum drives could not be verified")
     return _step(turn, memory, Step.READ, f"verified {len(checked)} drives" + _naming(", without", silent))
+
+
+def _confirmed(turn: Turn, memory: Memory, doubtful: frozenset[str]) -> Memory:
+    """What was on its way when its sender was shut out may have registered it again; by the old record it could serve,
+    so that is looked for once more now that the new record lies on a majority."""
+    takeover = memory.takeover
+    assert takeover is not None
+    if not doubtful:
+        return _step(turn, memory, Step.LOAD, "nobody else is registered")
+    again = Takeover(
+        kind=takeover.kind, why=takeover.why, started_at=takeover.started_at, order=takeover.order,
+        left=takeover.order, touched=True, save=takeover.save,
+    )  # fmt: skip
+    memory = replace(memory, takeover=again)
+    return memory.noted(turn.now, "begins anew, for somebody may have registered on " + ", ".join(sorted(doubtful)))
 
 
 def _naming(words: str, drives: frozenset[str]) -> str:
@@ -205,6 +242,14 @@ def _take_in_read(turn: Turn, memory: Memory, outcome: Outcome) -> Memory:
     assert takeover is not None
     if service is None or not outcome.found:
         return give_up(turn, memory, outcome.problem or "the journal cannot be read from a majority")
+    # An attempt that was cut short may have left its record on one drive: that drive is read, or given up.
+    unread = frozenset(outcome.answers) - _sorted(outcome, Answer.OK)
+    if unread:
+        checked = takeover.checked - unread
+        takeover = replace(takeover, checked=checked, fenced=checked, silent=takeover.silent | unread)
+        memory = replace(memory, takeover=takeover)
+    if len(takeover.checked & frozenset(service.quorum)) < service.majority:
+        return give_up(turn, memory, "the journal cannot be read from a majority")
     found = outcome.record
     if takeover.kind is Kind.FORM:
         if found is not None:
@@ -305,7 +350,7 @@ def _take_in_write(turn: Turn, memory: Memory, outcome: Outcome) -> Memory:
         return _lost(turn, memory, min(refused))
     if service is None or len(_sorted(outcome, Answer.OK)) < service.majority:
         return give_up(turn, memory, "the record of the next epoch is not on a majority of the quorum drives")
-    return _step(turn, memory, Step.LOAD, f"wrote epoch {takeover.record.epoch}")
+    return _step(turn, memory, Step.CONFIRM, f"wrote epoch {takeover.record.epoch}")
 
 
 # ------------------------------------------------------------------ load
@@ -376,6 +421,7 @@ _BEGIN: Final[Mapping[Step, _Begin]] = {
     Step.READ: _begin_read,
     Step.MAP: _begin_map,
     Step.WRITE: _begin_write,
+    Step.CONFIRM: _begin_verify,
     Step.LOAD: _begin_load,
 }
 
@@ -386,5 +432,6 @@ _TAKE_IN: Final[Mapping[Step, _TakeIn]] = {
     Step.VERIFY: _take_in_verify,
     Step.READ: _take_in_read,
     Step.WRITE: _take_in_write,
+    Step.CONFIRM: _take_in_verify,
     Step.LOAD: _take_in_load,
 }

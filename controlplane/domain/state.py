@@ -12,7 +12,7 @@ never been exported.
 
 from __future__ import annotations
 
-import uuid as uuidlib
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -156,4 +156,11 @@ class State:
 
 def derived_uuid(parent: str, name: str) -> str:
     """A UUID that both nodes compute alike (version 5 of ``name`` in the space of ``parent``)."""
-    return str(uuidlib.uuid5(uuidlib.UUID(parent), name))
+    # By hand in a third of the time: a plan names every mirrored piece of every volume.  SHA-1 is what version 5 is
+    # made of (RFC 9562, 5.5); nothing here is secret.
+    space = bytes.fromhex(parent.replace("-", ""))
+    digest = bytearray(hashlib.sha1(space + name.encode(), usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    text = digest.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

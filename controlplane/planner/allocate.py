@@ -13,13 +13,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from controlplane.domain.desired import Array, Pool
+from controlplane.domain.desired import Array, Pool, Volume
 from controlplane.domain.errors import Refused, Ws7000Error
 from controlplane.domain.state import (
     MAX_SLICES_PER_DRIVE,
     DriveRecord,
     State,
     SubsystemRecord,
+    VolumeRecord,
 )
 from controlplane.domain.units import MIB, show_size
 from controlplane.planner.cut import Cutter
@@ -63,10 +64,11 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
     state, found = _adopt(state, facts)
     problems += found
     state = _refresh(array, _subsystems(state))
+    new = [volume for volume in array.volumes if volume.name not in state.volumes]
+    if not new:
+        return Allocation(state=state, problems=tuple(problems))
     cutter = Cutter(state)
-    for volume in array.volumes:
-        if volume.name in state.volumes:
-            continue
+    for volume in new:
         pool = array.pool(volume.pool)
         # Every drive of the pool has to be seen: only then do all of them have slices of one size.
         if any(name not in state.drives or name not in facts for name in pool.drives):
@@ -77,10 +79,6 @@ def allocate(array: Array, state: State, facts: Mapping[str, DriveFacts]) -> All
         except Ws7000Error as problem:
             problems.append(problem)
     return Allocation(state=cutter.state(), pending=tuple(pending), notes=tuple(notes), problems=tuple(problems))
-
-
-def _has_drive(array: Array, name: str) -> bool:
-    return any(drive.name == name for drive in array.drives)
 
 
 def _lost_nodes(array: Array, state: State) -> list[Ws7000Error]:
@@ -169,9 +167,11 @@ def _lost_drives(array: Array, state: State) -> list[Ws7000Error]:
     for volume in sorted(state.volumes):
         for drive in state.volumes[volume].drives:
             users_of.setdefault(drive, []).append(volume)
+    present = {drive.name for drive in array.drives}
+    drives_of = {pool.name: frozenset(pool.drives) for pool in array.pools}
     for name in sorted(state.drives):
         users = users_of.get(name, [])
-        if users and not _has_drive(array, name):
+        if users and name not in present:
             problems.append(
                 Refused(
                     "PLAN-003",
@@ -181,14 +181,14 @@ def _lost_drives(array: Array, state: State) -> list[Ws7000Error]:
                 )
             )
         for user in users:
-            pool = array.pool(state.volumes[user].pool)
-            if _has_drive(array, name) and name not in pool.drives:
+            pool = state.volumes[user].pool
+            if name in present and name not in drives_of[pool]:
                 problems.append(
                     Refused(
                         "PLAN-003",
-                        f"drive {name} cannot leave pool {pool.name}: volume {user} lies on it",
+                        f"drive {name} cannot leave pool {pool}: volume {user} lies on it",
                         why="the slices of a volume belong to its pool",
-                        remedy=f"keep the drive in pool {pool.name}, or remove the volume",
+                        remedy=f"keep the drive in pool {pool}, or remove the volume",
                     )
                 )
     return problems
@@ -270,11 +270,15 @@ def _subsystems(state: State) -> State:
     return replace(state, subsystems=records)
 
 
+def _mutable(volume: Volume | VolumeRecord) -> tuple[object, ...]:
+    return volume.hosts, volume.qos, volume.read_only
+
+
 def _refresh(array: Array, state: State) -> State:
     """Take over what may change of the volumes that exist."""
     volumes = dict(state.volumes)
     for volume in array.volumes:
         record = volumes.get(volume.name)
-        if record is not None:
+        if record is not None and _mutable(record) != _mutable(volume):
             volumes[volume.name] = replace(record, hosts=volume.hosts, qos=volume.qos, read_only=volume.read_only)
     return replace(state, volumes=volumes)

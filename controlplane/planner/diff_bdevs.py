@@ -117,14 +117,18 @@ def replaced_raids(want: NodeImage, seen: NodeImage) -> set[str]:
     """Names of seen sets that are gone or different, and of every set that stands on one of them."""
     stale = _moved(want, seen) | {name for name, split in seen.splits.items() if want.splits.get(name) != split}
     out = {name for name, raid in seen.raids.items() if want.raids.get(name) != raid}
-    for raid in seen.raids.values():
-        if any(member.rpartition("n1p")[0] in stale for member in raid.members):
-            out.add(raid.name)
-    while True:
+    if stale:
+        out |= {
+            raid.name
+            for raid in seen.raids.values()
+            if any(member.rpartition("n1p")[0] in stale for member in raid.members)
+        }
+    while out:
         above = {r.name for r in seen.raids.values() if r.name not in out and out.intersection(r.members)}
         if not above:
-            return out
+            break
         out |= above
+    return out
 
 
 def raids(want: NodeImage, seen: NodeImage, replaced: set[str]) -> Iterator[Placed]:

@@ -69,17 +69,19 @@ def wanted_raids(state: State) -> dict[str, RaidImage]:
 
 
 def wanted_images(state: State) -> dict[str, NodeImage]:
-    """What each node is to have, by its name; the sets are rendered once for all of them."""
-    raids = wanted_raids(state)
-    return {node.name: _wanted(state, node, raids) for node in state.array.nodes}
+    """What each node is to have, by its name; what they share is rendered once for all of them."""
+    raids, namespaces = wanted_raids(state), _namespaces(state)
+    return {node.name: _wanted(state, node, raids, namespaces) for node in state.array.nodes}
 
 
 def wanted_image(state: State, node: Node) -> NodeImage:
     """Everything ``node`` is to have for ``state``."""
-    return _wanted(state, node, wanted_raids(state))
+    return _wanted(state, node, wanted_raids(state), _namespaces(state))
 
 
-def _wanted(state: State, node: Node, raids: Mapping[str, RaidImage]) -> NodeImage:
+def _wanted(
+    state: State, node: Node, raids: Mapping[str, RaidImage], namespaces: Mapping[str, Mapping[int, NamespaceImage]]
+) -> NodeImage:
     return NodeImage(
         node=node.name,
         drive_options=True,
@@ -93,7 +95,10 @@ def _wanted(state: State, node: Node, raids: Mapping[str, RaidImage]) -> NodeIma
         qos={volume_bdev(v.name): v.qos for v in state.volumes.values() if not v.qos.unlimited},
         agents=state.array.active_active,
         keys=frozenset(key_name(host.name) for host in state.array.hosts if host.secret_file),
-        subsystems={record.nqn: _subsystem(state, node, record) for record in state.subsystems.values()},
+        subsystems={
+            record.nqn: _subsystem(state, node, record, namespaces.get(record.name, {}))
+            for record in state.subsystems.values()
+        },
     )
 
 
@@ -144,11 +149,29 @@ def _raid(volume: VolumeRecord, name: str, level: str, members: tuple[str, ...],
     )
 
 
-def _subsystem(state: State, node: Node, record: SubsystemRecord) -> SubsystemImage:
-    volumes = [v for v in state.volumes.values() if v.subsystem == record.name]
+def _namespaces(state: State) -> dict[str, dict[int, NamespaceImage]]:
+    """The namespaces of every subsystem, by its name: the same on each node."""
+    nqn_of = {host.name: host.nqn for host in state.array.hosts}
+    found: dict[str, dict[int, NamespaceImage]] = {}
+    for volume in state.volumes.values():
+        if not volume.unscrubbed:
+            found.setdefault(volume.subsystem, {})[volume.nsid] = NamespaceImage(
+                nsid=volume.nsid,
+                bdev=volume_bdev(volume.name),
+                nguid=volume.nguid,
+                uuid=volume.uuid,
+                group=volume.group,
+                hosts=frozenset([nqn_of[name] for name in volume.hosts]),
+            )
+    return found
+
+
+def _subsystem(
+    state: State, node: Node, record: SubsystemRecord, namespaces: Mapping[int, NamespaceImage]
+) -> SubsystemImage:
     nqn_of = {host.name: host.nqn for host in state.array.hosts}
     key_of = {host.name: key_name(host.name) if host.secret_file else "" for host in state.array.hosts}
-    named = sorted({name for volume in volumes for name in volume.hosts})
+    named = sorted({name for v in state.volumes.values() if v.subsystem == record.name for name in v.hosts})
     groups = {} if state.array.active_active else {
         group: AnaState.OPTIMIZED if state.owner(record.name, group) == node.name else AnaState.INACCESSIBLE
         for group in HOME_OF_GROUP
@@ -163,16 +186,5 @@ def _subsystem(state: State, node: Node, record: SubsystemRecord) -> SubsystemIm
         max_cntlid=high,
         hosts={nqn_of[name]: key_of[name] for name in named},
         listeners={ListenerKey(port.transport, port.address, port.service): groups for port in node.ports},
-        namespaces={
-            volume.nsid: NamespaceImage(
-                nsid=volume.nsid,
-                bdev=volume_bdev(volume.name),
-                nguid=volume.nguid,
-                uuid=volume.uuid,
-                group=volume.group,
-                hosts=frozenset(nqn_of[name] for name in volume.hosts),
-            )
-            for volume in volumes
-            if not volume.unscrubbed
-        },
+        namespaces=namespaces,
     )

@@ -108,14 +108,14 @@ def label_steps(
     """A step for each newly adopted drive, and for each that does not carry its label."""
     # Adopted before and not read now: it is not attached, or it cannot be read; neither is a reason to write.
     skip = {name for name in state.drives if name in before.drives and name not in labels}
+    wrong = [n for n in sorted(state.drives) if n not in skip and labels.get(n) != wanted_label(state, n)]
+    if not wrong:
+        return [], []
     placed: list[tuple[Phase, int, s.Step]] = []
     problems: list[Ws7000Error] = []
     users = {name for volume in state.volumes.values() if not volume.unscrubbed for name in volume.drives}
-    for name in sorted(state.drives):
-        want = wanted_label(state, name)
+    for name in wrong:
         found = labels.get(name)
-        if found == want or name in skip:
-            continue
         if found is not None and (name in users or _is_another(state, name, found)):
             problems.append(_lost_label(name, found))
             continue

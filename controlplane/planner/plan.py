@@ -217,18 +217,22 @@ def _split_mirrors(
     Taking such a set down and building it again would bring the old leg back without a rebuild, and reads would
     show what it held when it dropped out; so nothing is planned until somebody has decided which leg is right."""
     problems: list[Ws7000Error] = []
-    for node, seen in images.items():
-        for name, raid in sorted(seen.raids.items()):
-            if name in wanted[node].raids and raid.level == "raid1" and (not raid.members or not all(raid.members)):
-                problems.append(
-                    Refused(
-                        "PLAN-019",
-                        f"mirror {name} on node {node} has lost a leg",
-                        why="the leg that dropped out lacks what was written since; without a rebuild it would be "
-                        "served as good data",
-                        remedy=_REPAIR if agents else _COPY_OUT,
-                    )
-                )
+    for node, image in images.items():
+        split = [
+            name
+            for name, raid in image.raids.items()
+            if raid.level == "raid1" and not (raid.members and all(raid.members)) and name in wanted[node].raids
+        ]
+        problems += [
+            Refused(
+                "PLAN-019",
+                f"mirror {name} on node {node} has lost a leg",
+                why="the leg that dropped out lacks what was written since; without a rebuild it would be "
+                "served as good data",
+                remedy=_REPAIR if agents else _COPY_OUT,
+            )
+            for name in sorted(split)
+        ]
     return problems
 
 
@@ -293,7 +297,10 @@ def _drains(placed: list[Placed], images: Mapping[str, NodeImage]) -> list[Place
 
 def _as_scrubbed(state: State) -> State:
     """The state once every planned scrub has been done; scrubs come before exports in the plan."""
-    volumes = {name: replace(v, unscrubbed=frozenset()) for name, v in state.volumes.items()}
+    volumes = {
+        name: replace(volume, unscrubbed=frozenset()) if volume.unscrubbed else volume
+        for name, volume in state.volumes.items()
+    }
     return replace(state, volumes=volumes)
 
 

@@ -60,6 +60,7 @@ class _First:
     nvmf_config: tuple[v.ConfigEntry, ...]
     bdev_options: dict[str, Any]
     limits: Mapping[str, v.QosLimits]
+    cuts: Mapping[str, v.SplitConfig]
     controllers: tuple[v.NvmeControllerInfo, ...]
     raids: tuple[v.RaidInfo, ...]
     keys: tuple[v.KeyInfo, ...]
@@ -78,7 +79,8 @@ def _observe(session: Session, state: State, node: str) -> Observation:
     first = _first_round(session)
     ours = _our_subsystems(state, first.subsystems)
     drives = [c.name for c in first.controllers if _is_our_drive(state, c.name)]
-    details = _details(session, state, ours, drives)
+    cuts = {name: cut for name in drives if (cut := first.cuts.get(drive_bdev(name))) is not None}
+    details = _details(session, state, ours, drives, cuts)
     facts: dict[str, DriveFacts] = {}
     images: dict[str, DriveImage] = {}
     splits: dict[str, SplitImage] = {}
@@ -89,9 +91,8 @@ def _observe(session: Session, state: State, node: str) -> Observation:
         images[controller.name] = _drive(controller, info)
         if isinstance(info, v.BdevInfo):
             facts[controller.name] = _facts(info)
-        split = _split(state, controller.name, details)
-        if split is not None:
-            splits[controller.name] = split
+        if controller.name in cuts:
+            splits[controller.name] = _split(state, controller.name, cuts[controller.name], details)
     sets = _our_sets(first.raids, set(drives))
     visibility = nvmf.subsystem_config(first.nvmf_config)
     subsystems = {
@@ -118,14 +119,15 @@ def _observe(session: Session, state: State, node: str) -> Observation:
 
 
 def _first_round(session: Session) -> _First:
-    replies = session.run_all(
+    # The longest answers first: they are decoded while the engine still writes the others.
+    sets, bdev_config, nvmf_config, subsystems, transports, controllers, keys, version = session.run_all(
         [
-            nvmf.get_transports(),
-            nvmf.get_subsystems(),
-            framework.get_config("nvmf"),
-            framework.get_config("bdev"),
-            nvme.get_controllers(),
             raid.get_bdevs("all"),
+            framework.get_config("bdev"),
+            framework.get_config("nvmf"),
+            nvmf.get_subsystems(),
+            nvmf.get_transports(),
+            nvme.get_controllers(),
             keyring.get_keys(),
             framework.get_version(),
         ],
@@ -133,19 +135,20 @@ def _first_round(session: Session) -> _First:
     )
     options = {
         entry.method: dict(entry.params)
-        for entry in replies[3]
+        for entry in bdev_config
         if entry.method in ("bdev_nvme_set_options", "bdev_set_options")
     }
     return _First(
-        transports=replies[0],
-        subsystems=replies[1],
-        nvmf_config=replies[2],
+        transports=transports,
+        subsystems=subsystems,
+        nvmf_config=nvmf_config,
         bdev_options=options,
-        limits=bdev.limits_in_config(replies[3]),
-        controllers=replies[4],
-        raids=replies[5],
-        keys=replies[6],
-        version=replies[7],
+        limits=bdev.limits_in_config(bdev_config),
+        cuts=bdev.splits_in_config(bdev_config),
+        controllers=controllers,
+        raids=sets,
+        keys=keys,
+        version=version,
     )
 
 
@@ -164,28 +167,38 @@ def _our_subsystems(state: State, infos: tuple[v.SubsystemInfo, ...]) -> list[v.
 def _our_sets(raids: tuple[v.RaidInfo, ...], drives: set[str]) -> dict[str, v.RaidInfo]:
     """Sets of volumes that stand on our drives alone; a set that has lost every member still goes by its name."""
     named = {info.name: info for info in raids if info.name.startswith(VOLUME_PREFIX)}
+    known: dict[str, bool] = {}
 
-    def leaves(name: str) -> set[str]:
-        if name not in named:
-            return {name.rpartition("n1p")[0]} if name else set()
-        return {leaf for base in named[name].bases for leaf in leaves(base.name)}
+    def stands(info: v.RaidInfo) -> bool:
+        if info.name not in known:
+            known[info.name] = all(
+                stands(named[base]) if base in named else not base or base.rpartition("n1p")[0] in drives
+                for base in info.base_names
+            )
+        return known[info.name]
 
-    return {name: info for name, info in named.items() if leaves(name) <= drives}
+    return {name: info for name, info in named.items() if stands(info)}
 
 
 def _is_our_drive(state: State, name: str) -> bool:
     return name in state.drives or any(drive.name == name for drive in state.array.drives)
 
 
-def _details(session: Session, state: State, ours: list[v.SubsystemInfo], drives: list[str]) -> dict[str, Any]:
+def _details(
+    session: Session,
+    state: State,
+    ours: list[v.SubsystemInfo],
+    drives: list[str],
+    cuts: Mapping[str, v.SplitConfig],
+) -> dict[str, Any]:
     """Second round: one call each for drives, the slices that tell the cut, and listeners; none for a volume."""
     wanted: dict[str, Call[Any]] = {}
     for name in drives:
         wanted[drive_bdev(name)] = bdev.get_bdev(drive_bdev(name))
-        wanted[slice_bdev(name, 0)] = bdev.get_bdev(slice_bdev(name, 0))
         record = state.drives.get(name)
-        if record is not None:
-            for index in (record.slice_count - 1, record.slice_count):
+        if record is not None and name in cuts:
+            more = cuts[name].count > record.slice_count
+            for index in (record.slice_count - 1, record.slice_count) if more else (record.slice_count - 1,):
                 wanted[slice_bdev(name, index)] = bdev.get_bdev(slice_bdev(name, index))
     for subsystem in ours:
         wanted[f"listeners/{subsystem.nqn}"] = nvmf.get_listeners(subsystem.nqn)
@@ -227,30 +240,25 @@ def _facts(info: v.BdevInfo) -> DriveFacts:
     )
 
 
-def _split(state: State, name: str, details: Mapping[str, Any]) -> SplitImage | None:
-    """The cut of a drive.  The engine does not tell how many slices there are, so the last expected one and the
-    one behind it are asked for; a cut that is not the expected one counts 0 slices, which differs from any."""
-    zero = details.get(slice_bdev(name, 0))
-    if zero is None:
-        return None
-    slice_bytes = zero.num_blocks * zero.block_size_bytes
+def _split(state: State, name: str, cut: v.SplitConfig, details: Mapping[str, Any]) -> SplitImage:
+    """The cut of a drive.  The engine tells how many slices it was asked for, and makes those that fit: so the last
+    expected one has to be there, and where more were asked for, the one behind it must not.  A cut that is not the
+    expected one counts 0 slices, which differs from any."""
     record = state.drives.get(name)
-    count = 0
-    if record is not None:
-        last = slice_bdev(name, record.slice_count - 1) in details
-        beyond = slice_bdev(name, record.slice_count) in details
-        count = record.slice_count if last and not beyond else 0
-    return SplitImage(drive=name, count=count, slice_bytes=slice_bytes)
+    last = details.get(slice_bdev(name, record.slice_count - 1)) if record is not None else None
+    if record is None or last is None or slice_bdev(name, record.slice_count) in details:
+        return SplitImage(drive=name, count=0, slice_bytes=cut.part_bytes)
+    return SplitImage(drive=name, count=record.slice_count, slice_bytes=last.num_blocks * last.block_size_bytes)
 
 
 def _raids(sets: Mapping[str, v.RaidInfo]) -> dict[str, RaidImage]:
     depth: dict[str, int] = {}
 
-    def depth_of(name: str) -> int:
-        if name not in depth:
-            inner = [base.name for base in sets[name].bases if base.name in sets]
-            depth[name] = 1 + max(map(depth_of, inner)) if inner else 0
-        return depth[name]
+    def depth_of(info: v.RaidInfo) -> int:
+        if info.name not in depth:
+            inner = [depth_of(sets[base]) for base in info.base_names if base in sets]
+            depth[info.name] = 1 + max(inner) if inner else 0
+        return depth[info.name]
 
     return {
         name: RaidImage(
@@ -259,10 +267,10 @@ def _raids(sets: Mapping[str, v.RaidInfo]) -> dict[str, RaidImage]:
             uuid=info.uuid,
             strip_bytes=info.strip_size_bytes,
             # A set that is not online serves nobody: it never equals a wanted one, and is built anew.
-            members=tuple(base.name if base.configured else "" for base in info.bases)
+            members=tuple([base.name if base.configured else "" for base in info.bases])
             if info.state == "online"
             else (),
-            depth=depth_of(name),
+            depth=depth_of(info),
         )
         for name, info in sets.items()
     }

@@ -12,6 +12,7 @@ This module must never show a secret: messages of an engine pass through ``redac
     ReplyError       RPC-015            the answer has another shape than this version of the method has
     UnitsError       RPC-016            the quantity cannot be said in the engine's unit
     EngineError      RPC-017            the engine is older than every release that we know
+    TooManyCalls     HA-020             not sent: the engine leaves too many calls unanswered
 """
 
 from __future__ import annotations
@@ -146,6 +147,20 @@ class ReplyError(EngineError):
             why="the engine is of a version whose answers differ",
             remedy="compare the engine's version with those that are supported",
             where=path,
+        )
+
+
+class TooManyCalls(EngineError):
+    """The engine leaves as many calls unanswered as may be on their way to it.  Nothing was sent."""
+
+    def __init__(self, method: str, limit: int, *, address: str, node: str = "") -> None:
+        super().__init__(
+            "HA-020",
+            f"{method} was not sent to {node or address}: {limit} calls are unanswered there",
+            why="drives that do not answer hold the calls to them, or the engine does not answer at all",
+            remedy="look at the state of its drives, then at its log",
+            where=node or address,
+            details={"method": method, "limit": limit, "address": address},
         )
 
 

@@ -8,7 +8,9 @@ It must never send a call twice, never wait in a cycle, and never give an answer
 stream (what is no JSON-RPC, an answer that nobody asked for, its end) ends the connection and all calls under way
 with it: whoever holds it makes another one and observes anew.
 
-At most ``WINDOW`` calls are unanswered, late ones included; others wait for a place, within their deadlines.
+At most ``limit`` calls are unanswered, late ones included; more are refused at once, never queued: that an engine
+leaves so much unanswered is a fact that its caller has to see.  Who sends a known number of calls for as long as the
+connection lives has places of its own (``reserve``), so that hung drives cannot take those of others.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ import contextlib
 import os
 import socket
 import struct
-from collections import deque
 from typing import Any, Final, TypeVar
 
 from controlplane.domain.errors import Ws7000Error
@@ -29,7 +30,7 @@ from dataplane.rpc.schema import RELEASES, Schema
 
 T = TypeVar("T")
 
-WINDOW: Final = 256
+MAX_UNANSWERED: Final = 64
 CONNECT_MS: Final = 1_000
 
 
@@ -43,8 +44,7 @@ class Mux(asyncio.Protocol):
         self._talk = wire.Conversation()
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[wire.Reply]] = {}
-        self._queue: deque[asyncio.Future[None]] = deque()
-        self._under_way = 0
+        self._reserved = 0
         self._last_number = 0
         self._schema: Schema | None = None
         self._why = ""
@@ -79,16 +79,26 @@ class Mux(asyncio.Protocol):
             raise
         return made
 
+    @property
+    def limit(self) -> int:
+        """How many calls may be unanswered."""
+        return MAX_UNANSWERED + self._reserved
+
+    @property
+    def unanswered(self) -> int:
+        """How many are, those included that nobody waits for any more."""
+        return len(self._talk.unanswered)
+
+    def reserve(self, calls: int) -> None:
+        """Places for as many calls beside those of everybody else; replaces what was reserved before."""
+        self._reserved = calls
+
     async def run(self, call: Call[T], deadline_ms: int) -> T:
-        """Send the call, wait for its answer and no other; raises the errors of ``dataplane.rpc.errors``.  When there
-        is a place, it is sent before anything else happens."""
+        """Send the call before anything else happens, wait for its answer and no other; raises the errors of
+        ``dataplane.rpc.errors``."""
         until = asyncio.get_running_loop().time() + deadline_ms / 1000
         try:
             async with asyncio.timeout_at(until):
-                while self._under_way >= WINDOW:
-                    turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                    self._queue.append(turn)
-                    await turn
                 reply = await self._sent(call)
         except TimeoutError as problem:
             raise errors.too_late(self.address, self.node, call.method, deadline_ms / 1000) from problem
@@ -100,6 +110,8 @@ class Mux(asyncio.Protocol):
     def _sent(self, call: Call[Any]) -> asyncio.Future[wire.Reply]:
         if self._transport is None:
             raise errors.connection_lost(self.address, self.node, call.method, self._why)
+        if self.unanswered >= self.limit:
+            raise errors.TooManyCalls(call.method, self.limit, address=self.address, node=self.node)
         self._last_number += 1
         number = self._last_number
         checked = None if call.method in exchange.UNCHECKED else self._schema
@@ -107,7 +119,6 @@ class Mux(asyncio.Protocol):
         answer: asyncio.Future[wire.Reply] = asyncio.get_running_loop().create_future()
         self._talk.sent(number)
         self._waiting[number] = answer
-        self._under_way += 1
         self._transport.write(text)
         return answer
 
@@ -141,11 +152,9 @@ class Mux(asyncio.Protocol):
             self._lose(str(problem))
             return
         for reply in replies:
-            self._under_way -= 1
             answer = self._waiting.pop(reply.number)
             if not answer.done():  # else the caller has given it up
                 answer.set_result(reply)
-        self._next()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """All calls under way are lost."""
@@ -155,17 +164,7 @@ class Mux(asyncio.Protocol):
         for answer in waiting.values():
             if not answer.done():
                 answer.set_exception(errors.connection_lost(self.address, self.node, "a call", self._why))
-        self._under_way = 0
         self.ended.set()
-        self._next()
-
-    def _next(self) -> None:
-        room = WINDOW - self._under_way
-        while room > 0 and self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                room -= 1
 
     def _lose(self, why: str) -> None:
         self._why = why

@@ -75,11 +75,19 @@ class Fields:
         return strings(self._get(name, list, default), f"{self.path}.{name}")
 
 
-def objects(raw: Json, path: str, read: Callable[[Fields], T]) -> tuple[T, ...]:
-    """Every object of the array ``raw``."""
+def objects(
+    raw: Json, path: str, read: Callable[[Fields], T], usual: Callable[[Json], T | None] | None = None
+) -> tuple[T, ...]:
+    """Every object of the array ``raw``.  Where there are thousands, ``usual`` reads those that are as nearly all
+    are, without a ``Fields`` for each; where it gives None, ``read`` looks closer and says what is wrong."""
     if not isinstance(raw, list | tuple):
         raise ReplyError(path, f"is no array but {_kind(raw)}")
-    return tuple(read(Fields(item, f"{path}[{index}]")) for index, item in enumerate(raw))
+    if usual is None:
+        return tuple(read(Fields(item, f"{path}[{index}]")) for index, item in enumerate(raw))
+    return tuple(
+        read(Fields(item, f"{path}[{index}]")) if (found := usual(item)) is None else found
+        for index, item in enumerate(raw)
+    )
 
 
 def strings(raw: Json, path: str) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from spdk.rpc.client import JSONRPCAbstractClient
 
 from controlplane.domain.errors import Ws7000Error
 from dataplane.rpc import errors, exchange, stream, wire
-from dataplane.rpc.call import Call
+from dataplane.rpc.call import Call, as_is
 from dataplane.rpc.jsontype import Json
 from dataplane.rpc.methods import framework
 from dataplane.rpc.schema import RELEASES, Schema, known_methods
@@ -46,7 +46,6 @@ DEFAULT_DEADLINE_S: Final = 30.0
 WINDOW_BYTES: Final = 128 * 1024
 WINDOW_CALLS: Final = 64
 MAX_DEADLINE_S: Final = 86_400.0
-
 
 # SIGKILL leaves nobody to answer.
 _ENDS_THE_ENGINE: Final = "spdk_kill_instance"
@@ -283,8 +282,10 @@ class Session(JSONRPCAbstractClient):  # type: ignore[misc]  # the official pack
         """Send ``requests``, collect the answers, and turn each into its call's outcome."""
         replies: dict[int, wire.Reply] = {}
         trouble: Exception | None = None
+        # Only who asks for the answer as it is can see that a name was repeated; every parser reads the last value.
+        repeated = any(call.parse is as_is for call in calls)
         try:
-            _move(connection, requests, replies, turn.until)
+            _move(connection, requests, replies, turn.until, repeated=repeated)
         except (stream.LateError, stream.GoneError, wire.WireError) as problem:
             trouble = problem
             self._drop()
@@ -330,6 +331,8 @@ def _move(
     requests: Sequence[tuple[int, bytes]],
     replies: dict[int, wire.Reply],
     until: float,
+    *,
+    repeated: bool,
 ) -> None:
     """Send all ``requests`` within the window and fill ``replies`` until every one is answered."""
     sizes = {number: len(text) for number, text in requests}
@@ -353,7 +356,7 @@ def _move(
             out = memoryview(bytes(out) + bytes(batch))
         taken, came = connection.stream.exchange(out, until)
         out = out[taken:]
-        for reply in connection.talk.feed(came):
+        for reply in connection.talk.feed(came, repeated=repeated):
             replies[reply.number] = reply
             waiting.remove(reply.number)
             under_way -= sizes[reply.number]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataplane.rpc.redact import redact
 
@@ -69,6 +69,15 @@ class QosLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitConfig:
+    """How a device was asked to be cut: at most ``count`` parts (those that fit are made), of ``part_bytes`` each, or
+    equal ones if that is 0."""
+
+    count: int
+    part_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NvmeNamespaceInfo:
     """One path of an NVMe bdev to its namespace: what the drive said about itself."""
 
@@ -111,9 +120,9 @@ class BdevInfo:
         return self.block_size_bytes * self.num_blocks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RaidBase:
-    """One leg or column.  ``name`` is empty for a place whose device is gone; ``configured`` is False then."""
+class RaidBase(NamedTuple):
+    """One leg or column.  ``name`` is empty for a place whose device is gone; ``configured`` is False then.  A
+    tuple, since a node has thousands of them."""
 
     name: str
     uuid: str
@@ -151,7 +160,7 @@ class RaidInfo:
     @property
     def base_names(self) -> tuple[str, ...]:
         """The names of the bases in their order; empty strings where one is gone."""
-        return tuple(base.name for base in self.bases)
+        return tuple([base.name for base in self.bases])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
-from ha.adapters.commands import Channel, Commands
-from ha.adapters.lanes import Lanes
+from controlplane.domain.errors import Refused
+from ha.adapters.commands import Channel, Commands, Controllers
+from ha.adapters.lanes import EVERYWHERE, QUORUM_ONLY, Lanes
 from ha.adapters.reserving import Reservations
 from ha.journal import layout, quorum
 from ha.journal.record import NO_PREVIOUS, Stored, decode_area, digest_of, encode, length_of
@@ -34,6 +37,11 @@ from ha.model import (
 )
 from ha.policy import Policy
 
+KNOWN_RECORDS: Final = 64
+"""Of how many records the digests are kept: those of the last reads and writes."""
+
+NO_MAP: Final = "the drives of the array are not known here"
+
 
 class DriveAccess:
     """See the module.  One for each connection to the data plane; ``news`` wakes the agent."""
@@ -43,16 +51,23 @@ class DriveAccess:
         news: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._policy = policy
-        self._clock = clock
-        self._commands = Commands(channel, clock, policy.slot_ms)
+        self._channel = channel
+        controllers = Controllers(channel, clock)
+        self._commands = Commands(channel, controllers)
+        self._places = tuple(Commands(channel, controllers) for _ in range(layout.PLACES))
+        """A lane for each place of the journal: all of them are read at once."""
         self._reservations = Reservations(self._commands)
-        self._lanes = Lanes(self._commands, self._reservations, array, node, policy, clock, news)
+        self._lanes = Lanes(channel, controllers, array, node, policy, clock, news)
         self._map: ServiceMap | None = None
-        self._digests: dict[tuple[int, int], bytes] = {}
+        self._known: deque[tuple[Record, bytes]] = deque(maxlen=KNOWN_RECORDS)
 
     def use(self, of: ServiceMap, key: int) -> None:
         """Which drives, and whose registrations, from now on."""
-        self._map = of
+        if of is not self._map:
+            self._map = of
+            # One command of each lane and one of the operations to every drive, and a look at the controllers.
+            quorum_only = QUORUM_ONLY + layout.PLACES
+            self._channel.reserve((EVERYWHERE + 1) * len(of.drives) + quorum_only * len(of.quorum) + 1)
         self._lanes.use(of, key)
 
     def say(self, at: tuple[int, int]) -> None:
@@ -74,6 +89,7 @@ class DriveAccess:
     async def close(self) -> None:
         """Stop."""
         await self._lanes.close()
+        await asyncio.gather(*(commands.close() for commands in (self._commands, *self._places)))
 
     async def run(self, operation: Operation) -> Outcome:
         """The outcome of the operation."""
@@ -100,9 +116,10 @@ class DriveAccess:
         """One answer for each drive, at the deadline at the latest."""
 
         async def one(drive: str) -> Answer:
+            standing = self._lanes.standing(drive)
             try:
                 async with asyncio.timeout(deadline_ms / 1000):
-                    return await work(drive)
+                    return self._lanes.judged(drive, await work(drive), standing)
             except TimeoutError:
                 return Answer.SILENT
 
@@ -111,11 +128,8 @@ class DriveAccess:
 
     async def _fence(self, number: int, fence: Fence, deadline_ms: int) -> Outcome:
         async def one(drive: str) -> Answer:
-            if fence.register:
-                return await self._reservations.begin(drive, fence.key, deadline_ms)
-            at = self._lanes.carried_out(drive)
-            certain = at is not None and self._clock() - at <= 2 * self._policy.slot_ms
-            return await self._reservations.fence(drive, fence.key, deadline_ms, certain=certain)
+            work = self._reservations.begin if fence.register else self._reservations.fence
+            return await work(drive, fence.key, deadline_ms)
 
         answers = await self._each(fence.drives, one, deadline_ms)
         self._admit(answers)
@@ -137,11 +151,10 @@ class DriveAccess:
         found: dict[str, frozenset[int]] = {}
 
         async def one(drive: str) -> Answer:
-            keys = await self._reservations.registrants(drive, deadline_ms)
-            if keys is None:
-                return Answer.SILENT
-            found[drive] = keys
-            return Answer.OK
+            said, keys = await self._reservations.registrants(drive, deadline_ms)
+            if said is Answer.OK:
+                found[drive] = keys
+            return said
 
         answers = await self._each(verify.drives, one, deadline_ms)
         told = {drive: keys for drive, keys in found.items() if answers[drive] is Answer.OK}
@@ -149,9 +162,8 @@ class DriveAccess:
 
     # -- the journal
 
-    def _block(self, drive: str) -> int:
-        assert self._map is not None
-        return self._map.block_bytes[drive]
+    def _block(self, drive: str) -> int | None:
+        return self._map.block_bytes.get(drive) if self._map is not None else None
 
     async def _areas(
         self, drives: Iterable[str], deadline_ms: int
@@ -159,7 +171,10 @@ class DriveAccess:
         found: dict[str, tuple[Stored, ...] | None] = {}
 
         async def one(drive: str) -> Answer:
-            places = await asyncio.gather(*(self._place(drive, n, deadline_ms) for n in range(layout.PLACES)))
+            block = self._block(drive)
+            if block is None:
+                return Answer.FAILED
+            places = await asyncio.gather(*(self._place(drive, n, block, deadline_ms) for n in range(layout.PLACES)))
             wrong = next((said for said, _ in places if said is not Answer.OK), Answer.OK)
             found[drive] = decode_area(b"".join(raw for _, raw in places)) if wrong is Answer.OK else None
             return wrong
@@ -167,46 +182,53 @@ class DriveAccess:
         answers = await self._each(drives, one, deadline_ms)
         read = {drive: found.get(drive) if said is Answer.OK else None for drive, said in answers.items()}
         for records in read.values():
-            for stored in records or ():
-                self._digests[stored.record.at] = stored.digest
+            self._known.extend((stored.record, stored.digest) for stored in (records or ())[-2:])
         return answers, read
 
-    async def _place(self, drive: str, number: int, deadline_ms: int) -> tuple[Answer, bytes]:
+    async def _place(self, drive: str, number: int, block: int, deadline_ms: int) -> tuple[Answer, bytes]:
         """One place of the journal.  Most records fit into the first unit, and only of a longer one is the rest read:
         all of every place would be megabytes of base64 in the middle of a takeover."""
-        at, block = layout.JOURNAL_AT + number * layout.RECORD_BYTES, self._block(drive)
-        said, raw = await self._commands.fetch(drive, at, max(layout.UNIT_BYTES, block), block, deadline_ms)
+        at, commands = layout.JOURNAL_AT + number * layout.RECORD_BYTES, self._places[number]
+        said, raw = await commands.fetch(drive, at, max(layout.UNIT_BYTES, block), block, deadline_ms)
         more = length_of(raw) - len(raw)
         if said is Answer.OK and more > 0:
-            said, rest = await self._commands.fetch(drive, at + len(raw), more + -more % block, block, deadline_ms)
+            said, rest = await commands.fetch(drive, at + len(raw), more + -more % block, block, deadline_ms)
             raw += rest
         return said, raw.ljust(layout.RECORD_BYTES, b"\0")
 
     async def _read(self, number: int, reading: ReadJournal, deadline_ms: int) -> Outcome:
-        assert self._map is not None
+        if self._map is None:
+            return Outcome(number=number, answers=dict.fromkeys(reading.drives, Answer.FAILED), problem=NO_MAP)
         answers, read = await self._areas(reading.drives, deadline_ms)
+        for drive, said in answers.items():
+            if said is Answer.OK:
+                self._lanes.trust(drive)
         newest = quorum.newest(read, self._map.quorum, self._map.array_uuid)
         at = newest.highest if reading.fenced else newest.certain
         problem = "; ".join(f"{', '.join(each.drives)}: {each.why}" for each in newest.refused)
         if at is not None:
-            self._digests[at.record.at] = at.digest
+            self._known.append((at.record, at.digest))
         return Outcome(
             number=number, answers=answers, found=newest.found, record=at.record if at is not None else None,
             problem=problem,
         )  # fmt: skip
 
     async def _write(self, number: int, writing: WriteRecord, deadline_ms: int) -> Outcome:
-        previous = await self._digest(writing.previous, deadline_ms)
-        if previous is None:
-            problem = "the record that it is to follow is not known"
-            return Outcome(number=number, answers=dict.fromkeys(writing.drives, Answer.FAILED), problem=problem)
-        raw = encode(writing.record, previous)
-        self._digests[writing.record.at] = digest_of(raw)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + deadline_ms / 1000
+        try:
+            raw, state = await self._encoded(writing, deadline_ms)
+        except Refused as problem:
+            return Outcome(
+                number=number, answers=dict.fromkeys(writing.drives, Answer.FAILED), problem=f"{problem}: {problem.why}"
+            )  # fmt: skip
+        self._known.append((writing.record, digest_of(raw)))
         at = writing.record.snapshot
-        state = layout.padded(writing.snapshot) if writing.snapshot is not None else b""
 
         async def one(drive: str) -> Answer:
             block = self._block(drive)
+            if block is None:
+                return Answer.FAILED
             if state and at is not None:
                 said = await self._commands.store(drive, layout.snapshot_at(at.area), state, block, deadline_ms)
                 if said is not Answer.OK:
@@ -214,24 +236,64 @@ class DriveAccess:
             place = layout.record_at(writing.record.sequence)
             return await self._commands.store(drive, place, raw, block, deadline_ms)
 
-        return Outcome(number=number, answers=await self._each(writing.drives, one, deadline_ms))
+        left_ms = max(0, int((until - loop.time()) * 1000))
+        return Outcome(number=number, answers=await self._each(writing.drives, one, left_ms))
+
+    async def _encoded(self, writing: WriteRecord, deadline_ms: int) -> tuple[bytes, bytes]:
+        """The record and the snapshot as they are written; raises ``Refused``."""
+        previous = await self._digest(writing.previous, deadline_ms)
+        if previous is None:
+            raise Refused(
+                "HA-021",
+                f"the journal record {writing.record.epoch}/{writing.record.sequence} was not written",
+                why="the record that it is to follow is not on the quorum drives that answer",
+                remedy="bring up the quorum drives that do not answer",
+            )
+        state = layout.padded(writing.snapshot) if writing.snapshot is not None else b""
+        if len(state) > layout.SNAPSHOT_BYTES:
+            raise Refused(
+                "HA-022",
+                f"a snapshot of {len(state)} bytes was not written",
+                why=f"its area has {layout.SNAPSHOT_BYTES} bytes, and the next one may be in use",
+                remedy="remove volumes or hosts",
+            )
+        return encode(writing.record, previous), state
 
     async def _digest(self, previous: Record | None, deadline_ms: int) -> bytes | None:
         """The digest of the record that the next one names."""
         if previous is None:
             return NO_PREVIOUS
-        if previous.at not in self._digests and self._map is not None:
+        found = self._digest_of(previous)
+        if found is None and self._map is not None:
             await self._areas(self._map.quorum, deadline_ms)
-        return self._digests.get(previous.at)
+            found = self._digest_of(previous)
+        return found
+
+    def _digest_of(self, record: Record) -> bytes | None:
+        return next((digest for known, digest in reversed(self._known) if known == record), None)
 
     async def read_snapshot(self, at: SnapshotAt, deadline_ms: int) -> bytes | None:
         """The snapshot from whichever quorum drive has it whole."""
-        assert self._map is not None
+        if self._map is None:
+            return None
         size = at.size_bytes + -at.size_bytes % layout.UNIT_BYTES
-        for drive in self._map.quorum:
-            block = self._block(drive)
-            said, raw = await self._commands.fetch(drive, layout.snapshot_at(at.area), size, block, deadline_ms)
-            whole = raw[: at.size_bytes]
-            if said is Answer.OK and hashlib.sha256(whole).hexdigest() == at.sha256:
-                return whole
+
+        async def one(drive: str, block: int) -> bytes:
+            where = layout.snapshot_at(at.area)
+            try:
+                async with asyncio.timeout(deadline_ms / 1000):
+                    return (await self._commands.fetch(drive, where, size, block, deadline_ms))[1][: at.size_bytes]
+            except TimeoutError:
+                return b""
+
+        reads = [asyncio.create_task(one(drive, self._map.block_bytes[drive])) for drive in self._map.quorum]
+        try:
+            for read in asyncio.as_completed(reads):
+                raw = await read
+                if hashlib.sha256(raw).hexdigest() == at.sha256:
+                    return raw
+        finally:
+            for task in reads:
+                task.cancel()
+            await asyncio.gather(*reads, return_exceptions=True)
         return None

@@ -179,6 +179,10 @@ class EngineAccess:
             return Outcome(number=operation.number, ok=False, problem=self.problem or "there is no data plane")
         return await sets.run(operation, self._connection, self._groups.lock)
 
+    async def whole(self, of: ServiceMap) -> frozenset[GroupId]:
+        """The groups in whose mirrors no leg is missing; none where that cannot be seen."""
+        return await sets.whole(of, self._connection) if self._connection is not None else frozenset()
+
     # -- its life
 
     def start(self) -> None:

@@ -2,57 +2,69 @@
 
 Each lane has at most one command on its way to a drive, so a drive that hangs makes its own answers stale, holds
 nothing else up, and costs one place on the connection per lane.  This module must never conclude anything about the
-peer.
+peer, and never give up a command: another one behind it would wait as long.
 
-``certain`` times are those at which a command was SENT that has been carried out since: what a lease may rest on.
+What always holds: the times of ``Slots`` are those at which a command was SENT that has been carried out since, which
+is what a lease may rest on; and a slot that lay on a drive before, or lies on one that was away, is no sign of life.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
-from ha import slots
-from ha.adapters.commands import Commands
+from ha.adapters.commands import PATIENCE_MS, Channel, Commands, Controllers
 from ha.adapters.reserving import Reservations
 from ha.journal import layout
 from ha.keys import array_prefix
 from ha.model import Answer, Drives, NodeName, ServiceMap, Slots, other
 from ha.policy import Policy
+from ha.slots import Slot, decode, encode
 
-PATIENCE_MS: Final = 3_600_000
-"""A lane's command is not given up: it keeps its place until it is answered, or the connection ends."""
 LIVE_MS: Final = 1_000
-"""Between two looks whether a drive answers at all."""
+"""Between two looks whether a drive answers at all, and between two reports where this node is not registered."""
+EVERYWHERE: Final = 1
+"""Lanes to every drive."""
+QUORUM_ONLY: Final = 3
+"""Lanes to the quorum drives."""
 
 
 class Lane:
     """One command at a time to each drive.  ``done`` has, per drive, when the newest command that succeeded was sent;
     ``since`` when the one that has not succeeded yet was first tried."""
 
-    def __init__(self, clock: Callable[[], int], work: Callable[[str], Awaitable[Answer]]) -> None:
+    def __init__(
+        self, commands: Commands, clock: Callable[[], int], work: Callable[[Commands, str, int], Awaitable[Answer]]
+    ) -> None:
+        self._commands = commands
         self._clock = clock
         self._work = work
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.done: dict[str, int] = {}
         self.since: dict[str, int] = {}
 
-    def start(self, drives: tuple[str, ...]) -> None:
+    def start(self, drives: Iterable[str], service: ServiceMap) -> None:
         """Send to every drive that has nothing on its way."""
         for drive in drives:
             if drive not in self._tasks:
-                self._tasks[drive] = asyncio.create_task(self._one(drive))
+                self._tasks[drive] = asyncio.create_task(self._one(drive, service.block_bytes[drive]))
 
-    async def _one(self, drive: str) -> None:
+    async def _one(self, drive: str, block: int) -> None:
         sent_at = self._clock()
         self.since.setdefault(drive, sent_at)
         try:
-            if await self._work(drive) is Answer.OK:
+            if await self._work(self._commands, drive, block) is Answer.OK:
                 self.done[drive] = sent_at
                 self.since.pop(drive, None)
         finally:
             self._tasks.pop(drive, None)
+
+    def keep(self, drives: Iterable[str]) -> None:
+        """Forget all other drives, but those that still hold a command."""
+        for times in (self.done, self.since):
+            for drive in times.keys() - set(drives) - self._tasks.keys():
+                del times[drive]
 
     def on_majority(self, service: ServiceMap) -> int | None:
         """The newest time such that a majority of the quorum drives has carried out a command sent then or later."""
@@ -65,23 +77,16 @@ class Lane:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._commands.close()
 
 
 class Lanes:
     """See the module.  ``news`` is called when the peer's slot announces a newer record."""
 
     def __init__(
-        self,
-        commands: Commands,
-        reservations: Reservations,
-        array: str,
-        node: NodeName,
-        policy: Policy,
-        clock: Callable[[], int],
-        news: Callable[[], None],
-    ) -> None:
-        self._commands = commands
-        self._reservations = reservations
+        self, channel: Channel, controllers: Controllers, array: str, node: NodeName, policy: Policy,
+        clock: Callable[[], int], news: Callable[[], None],
+    ) -> None:  # fmt: skip
         self._array = array_prefix(array)
         self._node: NodeName = node
         self._policy = policy
@@ -91,23 +96,41 @@ class Lanes:
         self._key = 0
         self._at = (0, 0)
         self._counter = 0
-        self._peer: tuple[int, int] = (0, 0)
+        self._shown: dict[str, Slot | None] = {}
+        self._counters: dict[int, int] = {}
         self._peer_at: int | None = None
         self._reports: dict[str, frozenset[int]] = {}
         self.registered: set[str] = set()
         """Drives that have carried out a command which only a registrant may give."""
         self._refused: set[str] = set()
-        self._write = Lane(clock, self._write_slot)
-        self._read = Lane(clock, self._read_slot)
-        self._live = Lane(clock, self._answers)
-        self._report = Lane(clock, self._look)
+
+        def lane(work: Callable[[Commands, str, int], Awaitable[Answer]]) -> Lane:
+            return Lane(Commands(channel, controllers), clock, work)
+
+        self._write = lane(self._write_slot)
+        self._read = lane(self._read_slot)
+        self._live = lane(self._answers)
+        self._report = lane(self._look)
+        self._lanes = (self._write, self._read, self._live, self._report)
         self.newest = (0, 0)
         self._task = asyncio.create_task(self._run())
 
     def use(self, service: ServiceMap, key: int) -> None:
-        """Which drives, and whose registrations."""
-        if service != self._map or key != self._key:
-            self._map, self._key = service, key
+        """Which drives, and whose registrations; those of another key are none of this one."""
+        if service is self._map and key == self._key:
+            return
+        self._map = service
+        if key != self._key:
+            self._key = key
+            self.registered.clear()
+            self._refused.clear()
+        for lane in self._lanes:
+            lane.keep(service.drives)
+        for kept in (self.registered, self._refused):
+            kept.intersection_update(service.drives)
+        for drive in (self._shown.keys() | self._reports.keys()) - set(service.drives):
+            self._shown.pop(drive, None)
+            self._reports.pop(drive, None)
 
     def say(self, at: tuple[int, int]) -> None:
         """The newest record that this node knows."""
@@ -117,10 +140,25 @@ class Lanes:
         """This node has just become a registrant of the drive."""
         self.registered.add(drive)
         self._refused.discard(drive)
+        self._live.since.pop(drive, None)  # it has just answered
 
-    def carried_out(self, drive: str) -> int | None:
-        """When a slot write was sent that the drive has carried out."""
-        return self._write.done.get(drive)
+    def trust(self, drive: str) -> None:
+        """The drive has let this node read, which it lets registrants only: so it is one since before this agent
+        began."""
+        if drive not in self._refused:
+            self.registered.add(drive)
+
+    def standing(self, drive: str) -> int | None:
+        """The key under which this node is registered on the drive; to be asked before a command is sent."""
+        return self._key if drive in self.registered else None
+
+    def judged(self, drive: str, said: Answer, standing: int | None) -> Answer:
+        """Take a Reservation Conflict in: who was registered when the command was sent is not any more.  A conflict
+        of a command from before the registration means nothing."""
+        if said is Answer.CONFLICT and standing is not None and standing == self.standing(drive):
+            self._refused.add(drive)
+            self._news()
+        return said
 
     def slots(self) -> Slots:
         """As ``decide`` sees them."""
@@ -132,10 +170,11 @@ class Lanes:
 
     def drives(self, now: int) -> Drives:
         """As ``decide`` sees them."""
-        quorum = self._map.quorum if self._map is not None else ()
-        late = (drive for drive, since in self._live.since.items() if now - since > self._policy.drive_dead_ms)
+        quorum, known = (self._map.quorum, self._map.block_bytes) if self._map is not None else ((), {})
+        since = ((drive, at) for drive, at in self._live.since.items() if drive in known)
+        late = (drive for drive, at in since if now - at > self._policy.drive_dead_ms)
         return Drives(
-            conflict=bool(self._refused),
+            conflicts=frozenset(self._refused),
             registrants={drive: keys for drive, keys in self._reports.items() if drive in quorum},
             silent=frozenset(late),
         )
@@ -144,66 +183,70 @@ class Lanes:
         """Stop."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-        for lane in (self._write, self._read, self._live, self._report):
+        for lane in self._lanes:
             await lane.close()
 
     async def _run(self) -> None:
         """One beat every ``slot_ms``; the beat itself waits for nothing."""
-        beats = 0
+        looked_at: int | None = None
         while True:
-            service = self._map
+            service, now = self._map, self._clock()
             if service is not None:
-                mine = tuple(drive for drive in service.quorum if drive in self.registered)
-                self._counter += 1
-                self._write.start(mine)
-                self._read.start(mine)
-                if beats * self._policy.slot_ms >= LIVE_MS:
-                    beats = 0
-                    self._live.start(tuple(drive for drive in service.drives if drive in self.registered))
-                if len(mine) < len(service.quorum):
-                    self._report.start(tuple(drive for drive in service.quorum if drive not in self.registered))
-            beats += 1
+                mine = [drive for drive in service.quorum if drive in self.registered]
+                # By the clock, so that an agent that is started again beside the same data plane goes on higher.
+                self._counter = max(self._counter + 1, now)
+                self._write.start(mine, service)
+                self._read.start(mine, service)
+                if looked_at is None or now - looked_at >= LIVE_MS:
+                    looked_at = now
+                    self._live.start(service.drives, service)
+                    self._report.start((drive for drive in service.quorum if drive not in self.registered), service)
             await asyncio.sleep(self._policy.slot_ms / 1000)
 
     # -- the work of each lane
 
-    def _block(self, drive: str) -> int:
-        assert self._map is not None
-        return self._map.block_bytes[drive]
+    async def _write_slot(self, commands: Commands, drive: str, block: int) -> Answer:
+        standing = self.standing(drive)
+        slot = Slot(array=self._array, node=self._node, key=self._key, counter=self._counter, at=self._at)
+        at = layout.SLOT_AT[self._node]
+        said = await commands.store(drive, at, encode(slot), block, PATIENCE_MS)
+        return self.judged(drive, said, standing)
 
-    def _judged(self, drive: str, said: Answer) -> Answer:
-        if said is Answer.CONFLICT and drive in self.registered:
-            self._refused.add(drive)
+    async def _read_slot(self, commands: Commands, drive: str, block: int) -> Answer:
+        peer, standing = other(self._node), self.standing(drive)
+        said, raw = await commands.fetch(drive, layout.SLOT_AT[peer], layout.SLOT_BYTES, block, PATIENCE_MS)
+        if said is Answer.OK:
+            self._heard(drive, decode(raw, self._array, peer))
+        return self.judged(drive, said, standing)
+
+    def _heard(self, drive: str, slot: Slot | None) -> None:
+        """Take a slot in.  It is a sign of life when this drive showed another one before, and no drive this one or a
+        later one of the same key."""
+        first = drive not in self._shown
+        changed = slot != self._shown.get(drive)
+        self._shown[drive] = slot
+        if slot is None:
+            return
+        for key in self._counters.keys() - {each.key for each in self._shown.values() if each is not None}:
+            del self._counters[key]
+        if slot.counter > self._counters.get(slot.key, -1):
+            self._counters[slot.key] = slot.counter
+            if changed and not first:
+                self._peer_at = self._clock()
+        if slot.at > self.newest:
+            self.newest = slot.at
             self._news()
-        return said
 
-    async def _write_slot(self, drive: str) -> Answer:
-        slot = slots.Slot(array=self._array, node=self._node, key=self._key, counter=self._counter, at=self._at)
-        at, block = layout.SLOT_AT[self._node], self._block(drive)
-        return self._judged(drive, await self._commands.store(drive, at, slots.encode(slot), block, PATIENCE_MS))
+    async def _answers(self, commands: Commands, drive: str, block: int) -> Answer:
+        """A conflict is an answer too."""
+        standing = self.standing(drive)
+        said, _ = await commands.fetch(drive, layout.LABEL_AT, block, block, PATIENCE_MS)
+        return Answer.OK if self.judged(drive, said, standing) is Answer.CONFLICT else said
 
-    async def _read_slot(self, drive: str) -> Answer:
-        peer = other(self._node)
-        at, block = layout.SLOT_AT[peer], self._block(drive)
-        said, raw = await self._commands.fetch(drive, at, layout.SLOT_BYTES, block, PATIENCE_MS)
-        slot = slots.decode(raw, self._array, peer) if said is Answer.OK else None
-        if slot is not None and (slot.key, slot.counter) != self._peer:
-            if slot.key != self._peer[0] or slot.counter > self._peer[1]:
-                self._peer, self._peer_at = (slot.key, slot.counter), self._clock()
-            if slot.at > self.newest:
-                self.newest = slot.at
-                self._news()
-        return self._judged(drive, said)
-
-    async def _answers(self, drive: str) -> Answer:
-        block = self._block(drive)
-        said, _ = await self._commands.fetch(drive, layout.LABEL_AT, max(block, 512), block, PATIENCE_MS)
-        return self._judged(drive, said)
-
-    async def _look(self, drive: str) -> Answer:
-        found = await self._reservations.registrants(drive, PATIENCE_MS)
-        if found is None:
+    async def _look(self, commands: Commands, drive: str, _block: int) -> Answer:
+        said, found = await Reservations(commands).registrants(drive, PATIENCE_MS)
+        if said is Answer.OK:
+            self._reports[drive] = found
+        else:
             self._reports.pop(drive, None)
-            return Answer.SILENT
-        self._reports[drive] = found
-        return Answer.OK
+        return said

@@ -18,7 +18,7 @@ from dataplane.rpc.errors import RpcError
 from dataplane.rpc.methods import nvme, nvmf, raid
 from dataplane.rpc.values import RaidInfo
 from ha.adapters.groups import FOR_EVER_MS, Channel, all_of, look
-from ha.model import Answer, DetachDrives, Load, Operation, Outcome, Rebuild
+from ha.model import Answer, DetachDrives, GroupId, Load, Operation, Outcome, Rebuild, ServiceMap
 
 Lock = Callable[[str], asyncio.Lock]
 """The lock of a subsystem, by its NQN; see ``ha.adapters.groups``."""
@@ -150,6 +150,19 @@ def _equal(rebuild: Rebuild, found: dict[str, RaidInfo]) -> str | None:
         if each.process is not None or not base.configured:
             return None
     return ""
+
+
+async def whole(of: ServiceMap, channel: Channel) -> frozenset[GroupId]:
+    """The groups in whose mirrors every leg is in; none where that cannot be seen."""
+    found = await _sets(channel)
+    if isinstance(found, str):
+        return frozenset()
+    inside = {base.name for each in found for base in each.bases if base.configured}
+    return frozenset(
+        group
+        for group, at in of.groups.items()
+        if all(leg.bdev in inside for space in at.namespaces for mirror in space.mirrors for leg in mirror.legs)
+    )
 
 
 async def _sets(channel: Channel) -> tuple[RaidInfo, ...] | str:

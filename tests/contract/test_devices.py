@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dataplane.rpc.methods import bdev, framework, raid
-from dataplane.rpc.values import QosLimits
+from dataplane.rpc.values import QosLimits, SplitConfig
 
 UUID = "22222222-2222-4222-8222-222222222222"
 MIB = 1 << 20
@@ -175,6 +175,25 @@ def test_the_configuration_tells_the_limits_in_force_of_all_devices_at_once(engi
     assert found["m0"].rw_ios_per_s == 2000
     engine.run(bdev.set_qos_limit("m1", w_bytes_per_s=0))
     assert set(bdev.limits_in_config(engine.run(framework.get_config("bdev")))) == {"m0"}
+
+
+def test_the_configuration_tells_how_many_parts_were_asked_for_as_long_as_there_are_parts(engine: Any) -> None:
+    """Not how many fitted; an entry goes with the parts, whether they are taken away or their base is."""
+
+    def splits() -> dict[str, SplitConfig]:
+        return bdev.splits_in_config(engine.run(framework.get_config("bdev")))
+
+    engine.malloc("s")
+    engine.malloc("t")
+    assert splits() == {}
+    engine.run(bdev.split_create("s", count=2, size_bytes=MIB))
+    made = engine.run(bdev.split_create("t", count=9999, size_bytes=MIB))
+    assert splits() == {"s": SplitConfig(count=2, part_bytes=MIB), "t": SplitConfig(count=9999, part_bytes=MIB)}
+    assert len(made) == engine.run(bdev.get_bdev("t")).size_bytes // MIB
+    engine.run(bdev.split_delete("t"))
+    assert set(splits()) == {"s"}
+    engine.run(bdev.malloc_delete("s"))
+    assert splits() == {}
 
 
 def test_counters_of_the_named_devices(engine: Any) -> None:

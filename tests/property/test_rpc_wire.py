@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dataplane.rpc.call import Call, without_none
 from dataplane.rpc.redact import redact, scrub
-from dataplane.rpc.wire import Conversation, Reply, ValueSplitter, count_values, decode, encode_request
+from dataplane.rpc.wire import Conversation, Repeated, Reply, ValueSplitter, count_values, decode, encode_request
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
     ['"', "\\", '\\"{[', "]}", "ä驱💾"]
@@ -23,6 +23,27 @@ JSON = st.recursive(
 )
 VALUES = st.lists(st.lists(JSON, max_size=4) | st.dictionaries(TEXT, JSON, max_size=4), max_size=5)
 SPACE = st.text(" \t\r\n", max_size=3)
+
+
+class Pairs(tuple[tuple[str, Any], ...]):
+    """An object whose names may be repeated."""
+
+
+def written(value: Any) -> str:
+    if isinstance(value, Pairs):
+        return "{" + ",".join(f"{json.dumps(name)}:{written(item)}" for name, item in value) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(written, value)) + "]"
+    return json.dumps(value)
+
+
+def last(value: Any) -> Any:
+    """The value with the last of each repeated name."""
+    if isinstance(value, Repeated):
+        return last(value[-1])
+    if isinstance(value, dict):
+        return {name: last(item) for name, item in value.items()}
+    return [last(item) for item in value] if isinstance(value, list) else value
 
 
 def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
@@ -47,6 +68,32 @@ def test_a_stream_cut_at_every_byte_gives_the_same_values(values: list[Any]) -> 
     splitter = ValueSplitter()
     found = [decode(text) for byte in data for text in splitter.feed(bytes([byte]))]
     assert found == values
+
+
+@given(JSON, st.integers(1, 3000), st.booleans(), st.lists(st.integers(0, 10**6), max_size=20))
+def test_a_long_value_cut_anywhere_is_the_same_value(item: Any, count: int, ascii_only: bool, cuts: list[int]) -> None:
+    """Blocks of a long value are counted at once, unless there are brackets or backslashes in its strings."""
+    text = json.dumps([{"result": [item] * count}, item], ensure_ascii=ascii_only)
+    data = (text + "\n" + "[" + text + "]").encode()
+    splitter = ValueSplitter()
+    found = [value for piece in pieces(data, cuts) for value in splitter.feed(piece)]
+    assert found == [text.encode(), b"[" + text.encode() + b"]"]
+    assert splitter.held_bytes == 0
+
+
+PAIRS = st.recursive(
+    st.integers() | TEXT,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.lists(st.tuples(st.sampled_from("abc"), inner), max_size=5).map(Pairs)
+    ),
+    max_leaves=15,
+)
+
+
+@given(PAIRS)
+def test_of_a_repeated_name_the_last_value_is_what_a_parser_reads(value: Any) -> None:
+    text = written(value).encode()
+    assert decode(text, repeated=False) == last(decode(text)) == json.loads(text)
 
 
 @given(

@@ -209,7 +209,7 @@ class FailoverLab(AbstractContextManager["FailoverLab"]):
             self.start_agent(node)
         if not self.engines[node].running:
             self.restart_engine(node)
-        self.wait_for(lambda at: any(status["leader"] and not status["resync"] for status in at.values()))
+        self.wait_for(lambda at: not max(at.values(), key=lambda status: int(status["epoch"]))["resync"])
         self.apply()
 
     def home(self, node: NodeName) -> set[str]:

@@ -12,7 +12,7 @@ from dataplane.rpc.errors import ReplyError
 from dataplane.rpc.jsontype import Json
 from dataplane.rpc.methods import nvme, units
 from dataplane.rpc.reply import Fields
-from dataplane.rpc.values import BdevInfo, BdevStat, ConfigEntry, IostatInfo, QosLimits
+from dataplane.rpc.values import BdevInfo, BdevStat, ConfigEntry, IostatInfo, QosLimits, SplitConfig
 
 
 def set_options(
@@ -98,6 +98,19 @@ def limits_in_config(entries: Iterable[ConfigEntry]) -> dict[str, QosLimits]:
             limits = _limits(params)
             if limits != QosLimits():
                 found[params.text("name")] = limits
+    return found
+
+
+def splits_in_config(entries: Iterable[ConfigEntry]) -> dict[str, SplitConfig]:
+    """Splits by the name of their base, from ``framework.get_config("bdev")``; a base without an entry has none.
+    SPDK keeps an entry for as long as there are parts (module/bdev/split/vbdev_split.c, ``vbdev_split_base_free``)."""
+    found: dict[str, SplitConfig] = {}
+    for entry in entries:
+        if entry.method == "bdev_split_create":
+            params = Fields(dict(entry.params), entry.method)
+            found[params.text("base_bdev")] = SplitConfig(
+                count=params.number("split_count"), part_bytes=params.number("split_size_mb", 0) * MIB
+            )
     return found
 
 

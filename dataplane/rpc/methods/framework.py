@@ -51,10 +51,16 @@ def get_config(subsystem: str) -> Call[tuple[ConfigEntry, ...]]:
     def read(entry: Fields) -> ConfigEntry:
         return ConfigEntry(method=entry.text("method"), params=entry.inner("params").raw)
 
+    def usual(raw: Json) -> ConfigEntry | None:
+        """An entry with parameters; there are thousands with many volumes."""
+        if not isinstance(raw, dict) or type(raw.get("method")) is not str or type(raw.get("params")) is not dict:
+            return None
+        return ConfigEntry(method=raw["method"], params=raw["params"])
+
     return Call(
         "framework_get_config",
         {"name": subsystem},
-        parse=lambda raw: reply.objects([] if raw is None else raw, "framework_get_config", read),
+        parse=lambda raw: reply.objects([] if raw is None else raw, "framework_get_config", read, usual),
     )
 
 

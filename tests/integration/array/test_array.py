@@ -221,7 +221,7 @@ def test_many_volumes_take_no_more_rounds_than_a_few(kind: EngineKind, tmp_path:
             assert not reconciler.apply().changed
         # A look at a node: what is there, the details, the labels; nothing is asked about a single volume.
         rounds[count] = generation, first, len(Counting.pipelines), len(Counting.requests)
-        assert Counting.requests.count("bdev_get_bdevs") == 2 * len(lab.array.drives) * 4
+        assert Counting.requests.count("bdev_get_bdevs") == 2 * len(lab.array.drives) * 2
     assert rounds[4] == rounds[12]
     assert rounds[4][2] == 2 * 3
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from ha_values import DRIVES, G1, G2, KEY, Hand, record, service_map
 
 from ha.model import (
+    Answer,
     DetachDrives,
     EngineState,
     Fence,
@@ -16,6 +18,7 @@ from ha.model import (
     Phase,
     ReadJournal,
     Rebuild,
+    Record,
     Register,
     Repaired,
     Save,
@@ -64,8 +67,14 @@ def test_without_any_sign_the_data_plane_is_ended_in_time() -> None:
 
 def test_a_conflict_ends_it_at_once() -> None:
     hand = leader()
-    hand.seen = replace(hand.seen, drives=replace(hand.seen.drives, conflict=True))
+    hand.seen = replace(hand.seen, drives=replace(hand.seen.drives, conflicts=frozenset({"d3"})))
     assert hand.cycle().actions.kill is not None
+
+
+def test_a_conflict_on_a_drive_that_was_given_up_says_nothing() -> None:
+    hand = Hand("a").as_member(failed=frozenset({"d5"}), stale=frozenset({"d6"}))
+    hand.seen = replace(hand.seen, drives=replace(hand.seen.drives, conflicts=frozenset({"d5", "d6"})))
+    assert hand.cycle().actions.kill is None
 
 
 def test_a_newer_epoch_without_this_node_ends_it() -> None:
@@ -161,12 +170,39 @@ def test_another_incarnation_or_a_death_notice_needs_no_waiting(says: dict[str, 
     assert isinstance(hand.work, Fence)
 
 
-def test_a_peer_without_drives_is_fenced() -> None:
+def test_a_member_that_alone_reaches_no_quorum_drive_ends_its_data_plane_by_itself() -> None:
+    """Its lease is renewed by its peer, so to be fenced would have hosts meet a conflict."""
+    hand = leader()
+    wait = hand.policy.takeover_wait_ms + 20
+    hand.now += wait
+    unread = replace(hand.seen.slots, own_at=hand.now - wait, read_at=hand.now - wait)
+    hand.hears(phase=Phase.MEMBER, key=KEY["b"], at=(3, 7), leader="a")
+    hand.seen = replace(hand.seen, slots=unread, engine=replace(hand.seen.engine, answered_at=hand.now))
+    decision = hand.cycle()
+    assert decision.actions.kill is not None
+    assert "its peer does" in decision.actions.kill.why
+
+
+def test_nobody_ends_its_data_plane_because_both_are_without_drives() -> None:
+    hand = leader()
+    wait = hand.policy.takeover_wait_ms + 20
+    hand.now += wait
+    unread = replace(hand.seen.slots, own_at=hand.now - wait, read_at=hand.now - wait)
+    hand.hears(phase=Phase.MEMBER, key=KEY["b"], at=(3, 7), leader="a", blind=True)
+    hand.seen = replace(hand.seen, slots=unread, engine=replace(hand.seen.engine, answered_at=hand.now))
+    decision = hand.cycle()
+    assert decision.actions.kill is None
+    assert hand.memory.phase is Phase.MEMBER
+
+
+def test_a_peer_without_drives_is_not_fenced_while_it_lives() -> None:
     hand = leader()
     hand.hears(phase=Phase.MEMBER, key=KEY["b"], at=(3, 7), leader="a", blind=True)
     hand.cycle()
+    assert hand.memory.phase is Phase.MEMBER
+    hand.hears(phase=Phase.ABSENT, ended=KEY["b"])
+    hand.cycle()
     assert hand.memory.phase is Phase.TAKING
-    assert "does not reach the quorum drives" in hand.memory.timeline[0][1]
 
 
 # ------------------------------------------------------------------ moving groups as planned
@@ -238,6 +274,7 @@ def test_a_move_that_does_not_drain_is_taken_back_by_a_record() -> None:
         ({}, {"phase": Phase.JOINING}, "not heard as a member"),
         ({}, {"built": 0}, "not been built"),
         ({"resync": frozenset({G1})}, {}, "being rebuilt"),
+        ({"stale": frozenset({"d0"})}, {}, "being rebuilt"),
         ({"paused": True}, {}, "hands are off"),
     ],
 )
@@ -274,8 +311,6 @@ def test_a_failed_write_is_followed_by_a_higher_sequence() -> None:
     hand.cycle(orders=(Pause(number=3, paused=True),))
     assert isinstance(hand.work, WriteRecord)
     assert hand.work.record.sequence == 8
-    from ha.model import Answer
-
     hand.done(said=Answer.SILENT)
     assert hand.memory.record == record()
     assert isinstance(hand.work, WriteRecord)
@@ -333,6 +368,43 @@ def test_who_was_fenced_often_waits_longer_each_time() -> None:
     outside_peer(hand)
     hand.cycle()
     assert isinstance(hand.work, WriteRecord)
+
+
+def resumed(outcome_record: Record | None, **more: Any) -> Hand:
+    """A node whose agent was started again beside a data plane that had served."""
+    hand = Hand("b")
+    hand.seen = replace(hand.seen, engine=replace(hand.seen.engine, served=True))
+    hand.cycle()
+    assert isinstance(hand.work, ReadJournal)
+    hand.done(**{"record": outcome_record, **more})
+    return hand
+
+
+def test_a_data_plane_that_served_goes_on_if_the_record_still_names_it() -> None:
+    hand = resumed(record())
+    assert hand.memory.phase is Phase.MEMBER
+    assert hand.cycle().actions.serve == {G2}
+
+
+@pytest.mark.parametrize(
+    ("found", "more"),
+    [(record(members={"a": KEY["a"]}), {}), (None, {"found": False, "said": Answer.CONFLICT})],
+    ids=["not named", "refused"],
+)
+def test_a_data_plane_that_served_is_ended_if_it_may_not_go_on(found: Record | None, more: dict[str, Any]) -> None:
+    hand = resumed(found, **more)
+    assert hand.last is not None
+    assert hand.last.actions.kill is not None
+
+
+def test_a_data_plane_that_served_never_begins_alone() -> None:
+    hand = Hand("a")
+    hand.seen = replace(hand.seen, engine=replace(hand.seen.engine, served=True))
+    for _ in range(50):
+        hand.cycle(1_000)
+        if hand.memory.operation is not None:
+            hand.done(record=None, found=False, said=Answer.SILENT)
+        assert hand.memory.phase is Phase.OUTSIDE
 
 
 def test_joining_is_register_everywhere_then_read() -> None:
@@ -468,3 +540,14 @@ def test_data_addresses_are_at_one_node_at_a_time() -> None:
     hand.alive()
     hand.cycle()
     assert hand.done().actions.addresses == {"b"}, "the peer is a member again: its addresses are its own"
+
+
+def test_a_drive_counts_as_whole_again_only_when_no_node_misses_a_leg_on_it() -> None:
+    hand = Hand("a").as_member(stale=frozenset({"d5"}), owners={G1: "a", G2: "a"})
+    hand.memory = replace(hand.memory, rebuilt=frozenset({G1, G2}))
+    hand.cycle()
+    assert not isinstance(hand.work, WriteRecord), "the standby still misses them"
+    hand.hears(phase=Phase.MEMBER, key=KEY["b"], at=(3, 7), leader="a", built=1, rebuilt=frozenset({G1, G2}))
+    hand.cycle()
+    assert isinstance(hand.work, WriteRecord)
+    assert hand.work.record.stale == frozenset()

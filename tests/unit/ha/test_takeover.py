@@ -34,7 +34,7 @@ def started(node: str = "b", **changes: object) -> Hand:
 def test_the_order_is_race_fence_verify_read_write_load_then_serve() -> None:
     hand = started()
     kinds = hand.works()
-    assert kinds == [Fence, Fence, Fence, Fence, Verify, ReadJournal, WriteRecord, Load, KickHosts]
+    assert kinds == [Fence, Fence, Fence, Fence, Verify, ReadJournal, WriteRecord, Verify, Load, KickHosts]
     assert hand.memory.phase is Phase.MEMBER
     assert hand.last is not None
     assert hand.last.actions.serve == {G1, G2}
@@ -76,8 +76,10 @@ def test_who_is_second_at_a_quorum_drive_ends_its_data_plane() -> None:
 def test_a_silent_quorum_drive_is_passed_over() -> None:
     hand = started()
     hand.done(said=Answer.SILENT)
-    kinds = [hand.done() for _ in range(3)]
+    kinds = [hand.done() for _ in range(4)]
     assert all(decision.actions.kill is None for decision in kinds)
+    assert hand.work == Fence(drives=("d0",), key=KEY["b"]), "it has a second chance when the race is won"
+    hand.done(said=Answer.SILENT)
     hand.alive()
     hand.works()
     assert hand.memory.record is not None
@@ -100,11 +102,13 @@ def test_a_drive_that_is_not_fenced_costs_only_the_volumes_that_need_it() -> Non
     for _ in range(3):
         hand.done()
     hand.done(by_drive={"d5": Answer.SILENT})
+    hand.done(said=Answer.SILENT)
     while not isinstance(hand.work, WriteRecord):
         hand.alive()
         hand.done()
     assert hand.work.record.failed == {"d5"}
     assert hand.work.record.refused == {"bare"}
+    hand.done()
     hand.done()
     assert hand.work == Load(drop=(("vol-safe.m0", "d5n1p1"),), refuse=(("nqn.test", 1),)), (
         "group 2 was served here before: its own leg is given up as any failed drive's is"
@@ -117,6 +121,7 @@ def test_mirrors_that_the_dead_node_served_keep_one_leg_until_rebuilt() -> None:
         hand.alive()
         hand.done()
     assert hand.work.record.resync == {G1}
+    hand.done()
     hand.done()
     assert hand.work == Load(drop=(("vol-safe.m0", "d6n1p1"),))
 
@@ -276,3 +281,44 @@ def test_an_array_is_formed_after_a_start_that_found_none() -> None:
     hand.cycle()
     assert hand.memory.takeover is not None
     assert hand.memory.takeover.kind is Kind.FORM
+
+
+def test_who_registers_late_is_found_before_anything_is_served() -> None:
+    hand = started()
+    while not isinstance(hand.work, WriteRecord):
+        hand.alive()
+        hand.done()
+    hand.done()
+    assert isinstance(hand.work, Verify)
+    crowd = {drive: frozenset((KEY["b"],)) for drive in DRIVES} | {"d4": frozenset((KEY["b"], 0x99))}
+    decision = hand.done(registrants=crowd)
+    assert decision.actions.serve == {G2}
+    assert hand.work == Fence(drives=("d0",), key=KEY["b"]), "it begins anew"
+
+
+def test_a_fenced_quorum_drive_whose_journal_cannot_be_read_is_given_up() -> None:
+    hand = started()
+    while not isinstance(hand.work, ReadJournal):
+        hand.done()
+    hand.done(by_drive={"d1": Answer.SILENT})
+    assert isinstance(hand.work, WriteRecord)
+    assert hand.work.record.failed == {"d1"}
+    assert "d1" not in hand.work.drives
+
+
+def test_a_drive_that_was_given_up_before_decides_nothing() -> None:
+    hand = Hand("b").as_member(failed=frozenset({"d0"}))
+    hand.memory = replace(hand.memory, registered=frozenset(DRIVES) - {"d0"})
+    hand.hears(phase=Phase.ABSENT, ended=KEY["a"])
+    hand.cycle()
+    assert hand.work == Fence(drives=("d1",), key=KEY["b"])
+
+
+def test_a_start_gives_way_to_a_node_that_serves() -> None:
+    hand = Hand("a")
+    hand.cycle()
+    hand.cycle(hand.policy.boot_ms)
+    assert hand.memory.phase is Phase.TAKING
+    hand.hears(phase=Phase.MEMBER, key=KEY["b"], leader="b", at=(3, 7), members={"b": KEY["b"]})
+    hand.cycle()
+    assert hand.memory.phase is Phase.OUTSIDE

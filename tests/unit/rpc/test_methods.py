@@ -13,6 +13,7 @@ from dataplane.rpc.errors import ReplyError, UnitsError
 from dataplane.rpc.methods import bdev, faults, framework, histogram, keyring, nvme, nvmf, raid
 from dataplane.rpc.schema import RELEASES, Schema
 from dataplane.rpc.values import HostInfo, ListenAddress, NamespaceVisibility, NvmeCompletion, QosLimits
+from dataplane.rpc.wire import Repeated
 
 MIB = 1 << 20
 UUID = "22222222-2222-4222-8222-222222222222"
@@ -220,6 +221,39 @@ def test_raid_sets(replies: dict[str, Any]) -> None:
     _, rebuilding = raid.get_bdevs().parse(replies["bdev_raid_get_bdevs.rebuild"])
     assert rebuilding.process is not None
     assert (rebuilding.process.kind, rebuilding.process.target) == ("rebuild", "m1")
+
+
+def test_a_set_is_read_alike_whether_it_is_as_usual_or_needs_a_closer_look() -> None:
+    base = {"name": "d0n1p1", "uuid": UUID, "is_configured": True, "data_offset": 0, "data_size": 2048}
+    usual = {
+        "name": "vol-x",
+        "uuid": UUID,
+        "strip_size_kb": 64,
+        "state": "online",
+        "raid_level": "raid0",
+        "superblock": False,
+        "num_base_bdevs": 2,
+        "num_base_bdevs_discovered": 2,
+        "num_base_bdevs_operational": 2,
+        "base_bdevs_list": [base, {**base, "name": "d1n1p1", "data_size": 4096}],
+    }
+    gone = {"name": None, "uuid": UUID, "is_configured": False, "data_offset": 0, "data_size": 2048}
+    sets = [
+        usual,
+        {**usual, "uuid": Repeated(["other", UUID])},  # a name that is repeated is looked at closely
+        {**usual, "base_bdevs_list": [base, gone]},
+        {**usual, "process": {"type": "rebuild", "target": "d1n1p1", "progress": {"blocks": 8, "percent": 4}}},
+    ]
+    quick, close, degraded, rebuilding = raid.get_bdevs().parse(sets)
+    assert quick == close
+    assert quick.strip_size_bytes == 65536
+    assert [tuple(each) for each in quick.bases] == [("d0n1p1", UUID, True, 0, 2048), ("d1n1p1", UUID, True, 0, 4096)]
+    assert degraded.base_names == ("d0n1p1", "")
+    assert rebuilding.process is not None
+    for wrong in ({**base, "data_size": True}, {**base, "is_configured": 1}, {**base, "name": 3}, "x", None):
+        with pytest.raises(ReplyError) as raised:
+            raid.get_bdevs().parse([usual, {**usual, "base_bdevs_list": [base, wrong]}])
+        assert "bdev_raid_get_bdevs[1].base_bdevs_list[1]" in str(raised.value)
 
 
 def test_counters(replies: dict[str, Any]) -> None:

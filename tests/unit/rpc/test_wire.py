@@ -69,6 +69,26 @@ def test_many_values_in_small_pieces_cost_linear_time() -> None:
     assert found == [text]
 
 
+@pytest.mark.parametrize("inside", ["plain", "{{[[", "]]}}", "}{][", '"', '{"[', "\\", '\\"}', ""])
+def test_a_long_value_ends_where_it_ends_whatever_stands_in_its_strings(inside: str) -> None:
+    """Blocks of a long value are counted at once; here they begin and end at every place of an item.  One item in a
+    hundred is the special one: with more, too many brackets would be left to count any block."""
+    names = [inside if n % 100 == 50 else f"plain{n}" for n in range(1200)]
+    items = json.dumps([[[{"name": name, "n": [{"other": "xyz"}]} for name in names]]]).encode()
+    for before in range(48):
+        text = b'{"' + b"p" * before + b'":' + items + b"}"
+        splitter = ValueSplitter()
+        assert splitter.feed(text + b"\n" + text) == [text, text]
+        assert splitter.held_bytes == 0
+
+
+def test_a_long_value_with_a_backslash_outside_of_strings_ends_too_and_is_refused_then() -> None:
+    text = json.dumps([[{"name": f"d{n}"} for n in range(2000)]]).encode().replace(b'"d700"', b'"d700"\\')
+    assert ValueSplitter().feed(text) == [text]
+    with pytest.raises(WireError):
+        decode(text)
+
+
 def test_repeated_names_are_kept_and_others_are_plain() -> None:
     found = decode(b'{"t":1,"t":{"u":2,"u":3},"v":[4]}')
     assert found == {"t": [1, {"u": [2, 3]}], "v": [4]}
