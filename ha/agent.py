@@ -5,7 +5,8 @@ Why here: the parts are put together in one place, and ``ha.cycle`` runs them.  
 The end of the agent.  Nothing is tidied up: whoever stops renewing the lease has to be sure that the data plane ends
 with it, and that is the leash's task, whether the agent was told to stop, crashed or hangs.  So an agent that is told
 to stop just ends, and the leash ends the data plane when the lease does.  While the array is paused there is no lease,
-and the data plane goes on: that is how an agent is updated.  An error that nobody foresaw ends the agent too.
+and the data plane goes on: that is how an agent is updated.  Data addresses stay where they are for the same reason
+(``ha.adapters.moving``).  An error that nobody foresaw ends the agent too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ha.adapters import realtime
 from ha.adapters.drives import DriveAccess
 from ha.adapters.engine import Connection, EngineAccess
 from ha.adapters.lease_page import AgentPage, now_ms, place_of
+from ha.adapters.moving import DataAddresses
 from ha.adapters.network import Network, read_secret
 from ha.adapters.process import Leash
 from ha.beats import Beats
@@ -114,10 +116,11 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
         assert isinstance(connection, Mux)
         return DriveAccess(connection, config.array, config.node, policy, now_ms, woken)
 
+    addresses = DataAddresses(config.addresses, lambda what: kept.write("addresses", what))
     agent = Agent(
         config, policy, now_ms,
         drives=drives, beats=beats, wire=network, page=page, leash=Leash(page), kept=kept,
-        ports=Ports(config.interfaces, every_ms=1000),
+        ports=Ports(config.interfaces, every_ms=1000), addresses=addresses,
     )  # fmt: skip
     failed: list[BaseException] = []
 
@@ -133,6 +136,7 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
         news=agent.wake, meet=agent.meet,
     )  # fmt: skip
     desk = Desk(config.control, agent)
+    await addresses.look()
     network.open()
     await desk.open()
     _settle(config, kept)

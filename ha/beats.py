@@ -14,6 +14,7 @@ from ha.config import HeartbeatPath
 from ha.heartbeat import Codec, Hearing
 from ha.model import NodeName, Peer, Says
 from ha.policy import Policy
+from ha.says import HostConnection
 
 
 class Wire(Protocol):
@@ -52,6 +53,14 @@ class Beats:
             return
         self._said, self._due = says, now + self._every_ms
         wire.send(self._hearing.speak(says, now))
+
+    def tell(self, packed: bytes, now: int, wire: Wire) -> None:
+        """The hosts' connections to this node, as ``pack_connections`` makes them."""
+        wire.send(self._hearing.tell_packed(packed, now))
+
+    def connections(self) -> tuple[HostConnection, ...]:
+        """The hosts' connections to the peer; thousands take a while, so this is for a thread."""
+        return self._hearing.connections
 
     def heard(self, datagram: bytes, path: str, now: int) -> None:
         """A datagram has come."""

@@ -22,8 +22,10 @@ from controlplane.domain.errors import Refused, UsageError, Ws7000Error
 from ha import control, history, status
 from ha.adapters.engine import Connection, EngineAccess
 from ha.adapters.lease_page import NOBODY, AgentPage, Process
+from ha.adapters.moving import DataAddresses
 from ha.adapters.process import Leash
 from ha.adapters.realtime import Sweeper
+from ha.adapters.sockets import Listing
 from ha.beats import Beats, Wire
 from ha.config import AgentConfig
 from ha.decide import Decision, decide, first
@@ -38,6 +40,7 @@ from ha.model import (
     GroupId,
     KickHosts,
     Load,
+    NodeName,
     Operation,
     Order,
     Outcome,
@@ -102,6 +105,7 @@ class Agent:
         leash: Leash,
         kept: history.History,
         ports: Callable[[], tuple[int, int]],
+        addresses: DataAddresses,
     ) -> None:
         self._config = config
         self._policy = policy
@@ -113,6 +117,9 @@ class Agent:
         self._leash = leash
         self._history = kept
         self._ports = ports
+        self._addresses = addresses
+        self._listing = Listing(config.node, clock)
+        self._unlisted = ""
         folder = Path(config.folder)
         self._maps = Maps(folder)
         self._built = Built(folder)
@@ -132,6 +139,7 @@ class Agent:
         self._members: set[asyncio.Future[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._reading: SnapshotAt | None = None
+        self._kicking: asyncio.Future[tuple[bool, str]] | None = None
         self._stopping = False
         self._unleashed = ""
         self._raised: frozenset[GroupId] = frozenset()
@@ -205,6 +213,7 @@ class Agent:
             newest=drives.newest_hint() if drives is not None else (0, 0),
             outcome=self._outcomes.popleft() if self._outcomes else None,
             orders=orders,
+            holds=self._addresses.holds,
             ports_up=up,
             ports=ports,
         )
@@ -223,6 +232,7 @@ class Agent:
             held = self._leash.guards(process)
             serve = actions.serve if held else actions.serve & self._seen.engine.raised
             self.engine.want(serve, actions.drain, self._maps.current)
+        self._settle(actions.addresses)
         self._beats.say(actions.says, self._seen_at, self._wire)
         if self._drives is not None:
             self._drives.say(actions.says.at)
@@ -241,6 +251,28 @@ class Agent:
             self._page.write(before.data_plane, key=before.key, lease_until_ms=before.lease_until_ns // 1_000_000)
         else:
             self._page.write(process, key=self._key(), lease_until_ms=until)
+
+    def _settle(self, nodes: frozenset[NodeName]) -> None:
+        """See that the data addresses are where they belong, and that the peer knows the hosts' connections here."""
+        now, working = self._seen_at, self._memory.operation
+        if working is not None and isinstance(working.work, KickHosts):
+            nodes |= {working.work.node}  # what is being taken over is not to be given back meanwhile
+        work = self._addresses.settling(nodes, now)
+        if work is not None:
+            self._begin(work)
+        of = self._maps.current
+        told = self._addresses.configured and self._memory.phase is Phase.MEMBER
+        if told and of is not None and self._listing.due(now):
+            self._begin(self._list(of))
+
+    async def _list(self, of: ServiceMap) -> None:
+        try:
+            self._beats.tell(await self._listing.packed(of), self._clock(), self._wire)
+            self._unlisted = ""
+        except Ws7000Error as problem:
+            if self._unlisted != str(problem):
+                self._unlisted = str(problem)
+                self._history.write("addresses", self._unlisted)
 
     def _hold(self) -> None:
         """See that a leash runs."""
@@ -297,11 +329,21 @@ class Agent:
             case Load() | DetachDrives() | Rebuild():
                 return await self.engine.run(operation)
             case KickHosts():
-                problem = "this agent moves no data addresses" if self._config.addresses else ""
-                return Outcome(number=operation.number, ok=not problem, problem=problem)
+                return await self._kick(operation.number, operation.work.node, operation.deadline_ms)
         if self._drives is None:
             return Outcome(number=operation.number, ok=False, problem="there is no data plane to reach drives with")
         return await self._drives.run(operation)
+
+    async def _kick(self, number: int, node: NodeName, deadline_ms: int | None) -> Outcome:
+        """The outcome at the deadline, whatever the kernel does; what was begun goes on, and nothing overtakes it."""
+        work = asyncio.ensure_future(self._addresses.kick(node, self._beats.connections))
+        self._kicking = work
+        within = deadline_ms / 1000 if deadline_ms is not None else None
+        if not (await asyncio.wait({work}, timeout=within))[0]:
+            return Outcome(number=number, ok=False, problem=f"the addresses were not moved within {deadline_ms} ms")
+        done, said = work.result()
+        self._history.write("hosts", said)
+        return Outcome(number=number, ok=done, problem="" if done else said)
 
     def meet(self, connection: Connection | None, _key: int) -> None:
         """A connection to the data plane was made, or has ended."""
@@ -360,6 +402,7 @@ class Agent:
             sentence=last.sentence if last is not None else "it is being started",
             lease_until=last.actions.lease_until if last is not None else None,
         )
+        body["connections"] = self._listing.count
         if self.engine is not None:
             body["engine"] |= {
                 "pid": self.engine.process.pid or None,
@@ -423,6 +466,8 @@ class Agent:
         order = make(self._number)
         if isinstance(order, Save):
             self._offer(order)
+            if order.form:
+                await self._looked_at()
         waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[order.number] = waiting
         self._orders.append(order)
@@ -431,6 +476,15 @@ class Agent:
             return await waiting
         finally:
             self._waiting.pop(order.number, None)
+
+    async def _looked_at(self) -> None:
+        """Return when the drives of the array that was just learned have been looked at, or cannot be; an order to form
+        it would be refused before."""
+        until = self._clock() + self._policy.boot_ms
+        while (of := self._maps.current) is not None and self._clock() < until:
+            if sum(1 for drive in of.quorum if drive in self._seen.drives.registrants) >= of.majority:
+                return
+            await asyncio.sleep(self._policy.tick_ms / 1000)
 
     def _offer(self, order: Save) -> None:
         """A state that cannot be read must not reach the drives."""

@@ -21,14 +21,16 @@ The life of a node (``memory.MOVES`` is the table; a move that is not in it cann
     any phase --data plane gone--> ABSENT
 
 Who decides what: ``lease`` how long this node may serve and whether its peer still can; ``takeover`` the order of a
-takeover; ``joining`` how a node gets onto the drives; ``leading`` what a member does beside serving.  This module
-must do no I/O, read no clock and draw no random number; it never raises for anything that is seen."""
+takeover; ``joining`` how a node gets onto the drives; ``member`` what a member does beside serving, ``leading`` what
+its leader writes, ``orders`` what the operator may ask for.  This module must do no I/O, read no clock and draw no
+random number; it never raises for anything that is seen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ha import joining, leading, takeover
+from ha import joining, member, orders, takeover
+from ha.leading import unregistered
 from ha.lease import blind, heard, lease_until, must_stop, peer_gone
 from ha.memory import Event, Kind, Memory, Turn
 from ha.model import (
@@ -67,12 +69,14 @@ def first(node: str) -> Memory:
 def decide(policy: Policy, memory: Memory, seen: Seen, now: int) -> Decision:
     """One cycle; see the module."""
     turn = Turn(policy, seen, now)
+    gap = now - memory.cycled_at > 2 * policy.heartbeat_ms
+    memory = replace(memory, cycled_at=now, awake_since=now if gap else memory.awake_since)
     memory = _hear(turn, _engine(turn, memory))
     if memory.rebuild is not None and seen.outcome is not None and seen.outcome.number == memory.rebuild.number:
-        memory = leading.rebuilt(turn, memory, seen.outcome)
+        memory = member.rebuilt(turn, memory, seen.outcome)
     memory, outcome, work = memory.finished(seen.outcome)
     given = memory.number
-    memory = leading.orders(turn, memory)
+    memory = orders.orders(turn, memory)
     why = must_stop(turn, memory)
     if why:
         memory = replace(memory, spoiled=memory.key)
@@ -92,7 +96,7 @@ def _engine(turn: Turn, memory: Memory) -> Memory:
         memory = replace(
             memory.moved(Event.ENGINE_GONE, turn.now), ended=memory.key, takeover=None, rebuild=None, released={},
             moving={}, save=None, saving=0, pause=None, repair=None, kick=None, cancel=False, taken_at=None, took=False,
-            attempted=None,
+            attempted=None, hands_on=False,
         )  # fmt: skip
         for number in dict.fromkeys(refused):
             memory = memory.answered(number, "HA-009", "the data plane of this node ended meanwhile")
@@ -128,12 +132,12 @@ def _cycle(turn: Turn, memory: Memory, outcome: Outcome | None, work: Work | Non
             return _taking(turn, memory, outcome)
         case Phase.MEMBER:
             if outcome is not None and work is not None:
-                memory = leading.take_in(turn, memory, outcome, work)
+                memory = member.take_in(turn, memory, outcome, work)
             gone = peer_gone(turn, memory)
             if gone and turn.seen.map is not None:
                 memory = takeover.start(turn, _unanswered(memory), turn.seen.map, Kind.FAILOVER, gone)
                 return _taking(turn, memory, None)
-            return leading.member(turn, memory)
+            return member.member(turn, memory)
 
 
 def _unanswered(memory: Memory) -> Memory:
@@ -146,7 +150,7 @@ def _unanswered(memory: Memory) -> Memory:
 def _taking(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory, str]:
     before = memory.takeover
     assert before is not None
-    if before.kind is Kind.FAILOVER and not before.touched and not peer_gone(turn, memory):
+    if before.kind is Kind.FAILOVER and not before.touched and not before.forced and not peer_gone(turn, memory):
         called = replace(memory.moved(Event.CALLED_OFF, turn.now), takeover=None)
         return called, "the peer is alive after all"
     says = turn.seen.peer.says
@@ -158,7 +162,7 @@ def _taking(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
         return memory, f"takes over, because {memory.takeover.why}: {memory.takeover.step}"
     if memory.phase is Phase.MEMBER and memory.record is not None:
         epoch = memory.record.epoch
-        return leading.member(turn, memory)[0], f"has taken over in epoch {epoch}"
+        return member.member(turn, memory)[0], f"has taken over in epoch {epoch}"
     return memory, f"could not take over: {memory.timeline[-1][1]}"
 
 
@@ -183,7 +187,9 @@ def _by_force(turn: Turn, memory: Memory) -> Memory:
         else:
             kind = Kind.FAILOVER if memory.phase is Phase.MEMBER else Kind.BOOT
             why = f"the operator says that node {peer} has no power"
-            memory = takeover.start(turn, _unanswered(replace(memory, operation=None)), turn.seen.map, kind, why)
+            memory = takeover.start(
+                turn, _unanswered(replace(memory, operation=None)), turn.seen.map, kind, why, forced=True
+            )
             memory = memory.answered(order.number)
     return memory
 
@@ -193,9 +199,9 @@ def _decision(turn: Turn, memory: Memory, given: int, sentence: str) -> Decision
     record = memory.record
     serve: frozenset[GroupId] = frozenset()
     drain: frozenset[GroupId] = frozenset()
-    member = record is not None and record.members.get(memory.node) == memory.key
-    if member and memory.phase in (Phase.MEMBER, Phase.TAKING) and memory.spoiled != memory.key:
-        drain = leading.asked(turn, memory)
+    named = record is not None and record.members.get(memory.node) == memory.key
+    if named and memory.phase in (Phase.MEMBER, Phase.TAKING) and memory.spoiled != memory.key:
+        drain = member.asked(turn, memory)
         serve = memory.owned() - drain - memory.released.keys()
     kill = None
     if memory.spoiled == memory.key != 0 and turn.seen.engine.state is EngineState.ALIVE:
@@ -208,7 +214,7 @@ def _decision(turn: Turn, memory: Memory, given: int, sentence: str) -> Decision
         serve=serve,
         drain=drain,
         lease_until=lease_until(turn, memory),
-        addresses=_addresses(turn, memory) if member else frozenset(),
+        addresses=_addresses(turn, memory, named=named),
         operation=new if new is not None and new.number > given else None,
         kill=kill,
         replies=memory.replies,
@@ -228,9 +234,10 @@ def _says(turn: Turn, memory: Memory) -> Says:
         leader=record.leader if record and memory.phase is Phase.MEMBER else None,
         members=dict(record.members) if record and leads else {},
         releases=dict(memory.released),
-        asks=leading.asks(memory),
+        asks=member.asks(memory),
         rebuilt=(memory.rebuilt & memory.owned()) | (turn.seen.engine.whole - memory.owned()),
         failed=record.failed if record and leads else frozenset(),
+        unregistered=unregistered(turn, memory),
         blind=memory.phase is Phase.MEMBER and blind(turn, memory),
         silent=turn.seen.drives.silent,
         built=turn.seen.engine.built,
@@ -247,12 +254,18 @@ def _own_key(turn: Turn, memory: Memory) -> int:
     return NO_KEY if memory.phase is Phase.OUTSIDE and not memory.ready else memory.key
 
 
-def _addresses(turn: Turn, memory: Memory) -> frozenset[NodeName]:
-    """Whose data addresses belong here: a member's own, once the peer has let go of them; and those of a peer that was
-    shut out, from when its hosts were kicked until it is admitted again."""
+def _addresses(turn: Turn, memory: Memory, *, named: bool) -> frozenset[NodeName]:
+    """Whose data addresses belong here: a member's own, once a living peer has let go of them; and those of a peer that
+    was shut out, from when its hosts were kicked until it is admitted again.  An agent that does not know the record
+    yet leaves what is up as it is, for its data plane may be serving; what the peer holds it lets go."""
     record, says, peer = memory.record, turn.seen.peer.says, other(memory.node)
-    if record is None or memory.phase not in (Phase.MEMBER, Phase.TAKING) or memory.spoiled == memory.key:
+    held_there: frozenset[NodeName] = says.holds if says is not None else frozenset()
+    if record is None and turn.seen.engine.state is EngineState.ALIVE:
+        return turn.seen.holds - held_there
+    if record is None or not named or memory.phase not in (Phase.MEMBER, Phase.TAKING):
         return frozenset()
-    mine = says is None or memory.node not in says.holds
+    if memory.spoiled == memory.key:
+        return frozenset()
+    mine = memory.node not in held_there or peer not in record.members
     theirs = memory.took and peer not in record.members
     return frozenset(node for node, here in ((memory.node, mine), (peer, theirs)) if here)

@@ -270,7 +270,8 @@ class _Life:
     heard: Mapping[str, int] = field(default_factory=dict)
     gathered: Mapping[Kind, _Gathered] = field(default_factory=dict)
     says: Says | None = None
-    connections: tuple[HostConnection, ...] = ()
+    connections: bytes = b""
+    """Packed: they are read when they are needed, and not while heartbeats are waited for."""
 
     def after(self, frame: Frame) -> _Life:
         """With ``frame`` taken in; raises ``ValueError`` for one that cannot be read."""
@@ -285,7 +286,7 @@ class _Life:
         if new.done == old.done:
             return life
         if frame.kind is Kind.CONNECTIONS:
-            return replace(life, connections=unpack_connections(new.whole()))
+            return replace(life, connections=new.whole())
         says = unpack_says(new.whole())
         if says.node != frame.node:
             raise ValueError("a node speaks for itself")
@@ -348,8 +349,11 @@ class Hearing:
 
     def tell(self, connections: Iterable[HostConnection], now: int) -> list[tuple[str, bytes]]:
         """The same for the hosts' connections; they are wanted less often than heartbeats."""
-        whole = frozenset(connections)
-        self._spoken[Kind.CONNECTIONS].update(whole, lambda: pack_connections(whole), self._room)
+        return self.tell_packed(pack_connections(connections), now)
+
+    def tell_packed(self, packed: bytes, now: int) -> list[tuple[str, bytes]]:
+        """``tell`` of what ``pack_connections`` made, which takes long for thousands of them."""
+        self._spoken[Kind.CONNECTIONS].update(packed, lambda: packed, self._room)
         return self._datagrams(Kind.CONNECTIONS, now)
 
     def _datagrams(self, kind: Kind, now: int) -> list[tuple[str, bytes]]:
@@ -469,8 +473,12 @@ class Hearing:
 
     @property
     def connections(self) -> tuple[HostConnection, ...]:
-        """The hosts' connections at the peer, as it last told them."""
-        return self._life.connections if self._life else ()
+        """The hosts' connections at the peer, as it last told them; none where they cannot be read."""
+        packed = self._life.connections if self._life else b""
+        try:
+            return unpack_connections(packed) if packed else ()
+        except ValueError:
+            return ()
 
     def _path(self, path: str, now: int) -> tuple[bool, bool]:
         """(the peer hears us, we hear the peer)."""

@@ -47,7 +47,7 @@ def outside(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
     else:
         settle = turn.policy.boot_ms if memory.node == "a" else 2 * turn.policy.boot_ms
         why = f"no node is a member, and node {peer} has not been heard for {settle} ms"
-    begins = max(memory.since + settle, memory.retry_at)
+    begins = max(max(memory.since, memory.awake_since) + settle, memory.retry_at)
     if turn.now < begins:
         return memory, f"waits {begins - turn.now} ms for node {peer} before it begins alone"
     return takeover.start(turn, memory, service, Kind.BOOT, why), why

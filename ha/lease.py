@@ -14,7 +14,7 @@ from ha.model import EngineState, Phase, other
 def lease_until(turn: Turn, memory: Memory) -> int | None:
     """When this node has to stop; None where it serves nothing by the record, or hands are off."""
     record = memory.record
-    if memory.phase not in (Phase.MEMBER, Phase.TAKING) or record is None or record.paused:
+    if memory.phase not in (Phase.MEMBER, Phase.TAKING) or record is None or memory.paused:
         return None
     if record.members.get(memory.node) != memory.key:
         return None
@@ -38,7 +38,7 @@ def _alone_blind(turn: Turn, memory: Memory) -> bool:
     """Whether the peer can serve where this node cannot.  This node ends its data plane by itself, for its lease may
     have been renewed a moment ago: fenced while it lives, it would have hosts meet a Reservation Conflict."""
     says, record = turn.seen.peer.says, memory.record
-    if says is None or record is None or record.paused or not heard(turn) or not blind(turn, memory):
+    if says is None or record is None or memory.paused or not heard(turn) or not blind(turn, memory):
         return False
     return says.phase is Phase.MEMBER and says.key == record.members.get(says.node) and not says.blind
 
@@ -52,7 +52,7 @@ def peer_gone(turn: Turn, memory: Memory) -> str:
     """Why the peer, a member by the record, cannot be serving any more or is to be fenced; empty while it may live."""
     record, says = memory.record, turn.seen.peer.says
     peer = other(memory.node)
-    if record is None or record.paused or peer not in record.members:
+    if record is None or memory.paused or peer not in record.members:
         return ""
     key = record.members[peer]
     if says is not None and turn.seen.peer.heard_at is not None and turn.seen.peer.heard_at >= memory.peer_since:
@@ -71,7 +71,7 @@ def _silent(turn: Turn, memory: Memory) -> str:
     slots = turn.seen.slots
     if slots.read_at is None or turn.now - slots.read_at > 3 * turn.policy.slot_ms + turn.policy.epsilon_ms:
         return ""
-    last = max(memory.peer_at or 0, slots.peer_at or 0, memory.peer_since)
+    last = max(memory.peer_at or 0, slots.peer_at or 0, memory.peer_since, memory.awake_since)
     wait = turn.policy.takeover_wait_ms
     mine = sum(1 for owner in record.owners.values() if owner == memory.node)
     theirs = len(record.owners) - mine

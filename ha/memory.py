@@ -100,6 +100,7 @@ class Takeover:
     left: tuple[str, ...]
     step: Step = Step.RACE
     touched: bool = False
+    forced: bool = False
     second: bool = False
     fenced: frozenset[str] = frozenset()
     silent: frozenset[str] = frozenset()
@@ -142,6 +143,8 @@ class Memory:
     node: NodeName
     phase: Phase = Phase.ABSENT
     since: int = 0
+    cycled_at: int = 0
+    awake_since: int = 0
     key: int = NO_KEY
     ended: int = NO_KEY
     spoiled: int = NO_KEY
@@ -164,12 +167,14 @@ class Memory:
     repair: tuple[int, str] | None = None
     detached: frozenset[str] = frozenset()
     mended: frozenset[str] = frozenset()
+    mended_at: int | None = None
     cancel: bool = False
     retry_at: int = 0
     registered: frozenset[str] = frozenset()
     taken_at: int | None = None
     lease_from: int = 0
     ready: bool = False
+    hands_on: bool = False
     homing: bool = False
     kick: NodeName | None = None
     took: bool = False
@@ -207,6 +212,11 @@ class Memory:
         """The record that the next one names as its predecessor, where ``base`` is the newest that counts."""
         tried = self.attempted
         return tried if tried is not None and (base is None or tried.at > base.at) else base
+
+    @property
+    def paused(self) -> bool:
+        """Whether hands are off."""
+        return self.record is not None and self.record.paused and not self.hands_on
 
     @property
     def leads(self) -> bool:

@@ -234,6 +234,7 @@ class Says:
     asks: frozenset[GroupId] = frozenset()
     rebuilt: frozenset[GroupId] = frozenset()
     failed: frozenset[str] = frozenset()
+    unregistered: frozenset[str] = frozenset()
     blind: bool = False
     silent: frozenset[str] = frozenset()
     built: int = 0

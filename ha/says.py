@@ -195,6 +195,7 @@ _LOAD: Final[dict[str, Callable[[object], object]]] = {
     "asks": _groups,
     "rebuilt": _groups,
     "failed": lambda value: frozenset(_text(each) for each in _list(value)),
+    "unregistered": lambda value: frozenset(_text(each) for each in _list(value)),
     "blind": _flag,
     "silent": lambda value: frozenset(_text(each) for each in _list(value)),
     "built": _number,
@@ -212,4 +213,5 @@ _DUMP: Final[dict[str, Callable[..., object]]] = {
     "failed": sorted,
     "silent": sorted,
     "holds": sorted,
+    "unregistered": sorted,
 }

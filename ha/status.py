@@ -51,6 +51,7 @@ def status(
         "takeover": [{"at_ms": at - memory.timeline[0][0], "what": what} for at, what in memory.timeline],
         "takeover_ms_ago": _ago(memory.timeline[0][0], now) if memory.timeline else None,
         "ports": {"up": seen.ports_up, "all": seen.ports},
+        "holds": sorted(seen.holds),
     }
 
 
@@ -73,6 +74,7 @@ def _peer(seen: Seen, now: int) -> dict[str, Any]:
         "heard_ms_ago": _ago(peer.heard_at, now),
         "acked_ms_ago": _ago(peer.acked_at, now),
         "phase": str(peer.says.phase) if peer.says else None,
+        "holds": sorted(peer.says.holds) if peer.says else [],
         "paths": {name: {"hears_us": hears, "heard": heard} for name, (hears, heard) in sorted(peer.paths.items())},
     }
 

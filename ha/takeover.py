@@ -39,10 +39,21 @@ from ha.serving import bearing, lost_by, mirrored
 MAX_ROUNDS: Final = 3
 
 
-def start(turn: Turn, memory: Memory, service: ServiceMap, kind: Kind, why: str, save: Save | None = None) -> Memory:
+def start(
+    turn: Turn,
+    memory: Memory,
+    service: ServiceMap,
+    kind: Kind,
+    why: str,
+    save: Save | None = None,
+    *,
+    forced: bool = False,
+) -> Memory:
     """Begin: PEER_GONE for a member, ALONE for a node that is outside."""
     event = Event.PEER_GONE if kind is Kind.FAILOVER else Event.ALONE
-    takeover = Takeover(kind=kind, why=why, started_at=turn.now, order=service.quorum, left=service.quorum, save=save)
+    takeover = Takeover(
+        kind=kind, why=why, started_at=turn.now, order=service.quorum, left=service.quorum, save=save, forced=forced
+    )
     moved = replace(memory.moved(event, turn.now), takeover=takeover, timeline=(), moving={}, kick=None)
     return moved.noted(turn.now, why)
 
@@ -73,9 +84,15 @@ def give_up(turn: Turn, memory: Memory, why: str) -> Memory:
     if takeover.kind is Kind.FAILOVER:
         # Tried again from its first step; ``decide`` calls it off when the peer lives after all and nothing was sent.
         again = Takeover(
-            kind=takeover.kind, why=takeover.why, started_at=takeover.started_at, order=takeover.order,
-            left=takeover.order, touched=takeover.touched, wait_until=turn.now + turn.policy.retry_ms,
-        )  # fmt: skip
+            kind=takeover.kind,
+            why=takeover.why,
+            started_at=takeover.started_at,
+            order=takeover.order,
+            left=takeover.order,
+            touched=takeover.touched,
+            forced=takeover.forced,
+            wait_until=turn.now + turn.policy.retry_ms,
+        )
         return replace(memory, takeover=again, operation=None)
     return replace(memory.moved(Event.GIVEN_UP, turn.now), takeover=None, retry_at=turn.now + turn.policy.retry_ms)
 

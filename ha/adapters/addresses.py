@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controlplane.domain.errors import Unreachable
-from ha.adapters.netlink import add_address, remove_address
+from ha.adapters.netlink import add_address, addresses_here, remove_address
 from ha.config import DataAddress
 from ha.model import NodeName
 from ha.says import HostConnection
@@ -85,6 +85,20 @@ def release(addresses: Sequence[DataAddress], node: NodeName) -> tuple[Unreachab
             except OSError as error:
                 problems.append(_not_taken(each, error))
     return tuple(problems)
+
+
+def settle(
+    addresses: Sequence[DataAddress], nodes: frozenset[NodeName]
+) -> tuple[frozenset[DataAddress], tuple[Unreachable, ...]]:
+    """Have exactly the addresses of ``nodes`` up here; what is up then, and what could not be moved (HA-047).  What is
+    to go goes first.  Raises ``OSError`` where the kernel does not say what there is."""
+    here = addresses_here(addresses)
+    problems: list[Unreachable] = []
+    for node in sorted({each.node for each in here} - nodes):
+        problems += release(addresses, node)
+    for node in sorted({each.node for each in addresses if each not in here} & nodes):
+        problems += take([each for each in addresses if each not in here], node, ()).problems
+    return addresses_here(addresses), tuple(problems)
 
 
 def _not_taken(address: DataAddress, error: OSError) -> Unreachable:

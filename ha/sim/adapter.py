@@ -283,6 +283,7 @@ class Adapter:
                 case DetachDrives():
                     for drive in work.drives:
                         engine.detach(drive)
+                        self.agent.let_go(drive)
                     done()
                 case Rebuild():
                     self._rebuild(engine, self.world.mutant.rebuilt(work.add), done)

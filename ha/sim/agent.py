@@ -275,6 +275,10 @@ class Agent:
             ports_up=self.node.ports_up,
         )
 
+    def let_go(self, drive: str) -> None:
+        """The commands on their way to a drive that is detached have ended."""
+        self._busy = {(lane, at) for lane, at in self._busy if at != drive}
+
     def _whole(self) -> frozenset[GroupId]:
         """The groups in whose mirrors no leg is missing on this node."""
         engine, known = self.engine, self.map

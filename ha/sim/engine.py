@@ -265,8 +265,10 @@ class DataPlane:
                 self._unlock(mirror, lba)
 
     def detach(self, drive: str) -> None:
-        """Give a drive up: its mirrors lose a leg, its bare volumes their I/O."""
+        """Give a drive up: its mirrors lose a leg, and what was bare on it its device, which takes its namespace
+        along."""
         self.detached.add(drive)
+        self.refused |= {(v.nqn, v.nsid) for v in self.world.volumes if not v.mirror and v.drive == drive}
         self.world.drives[drive].disconnect(self.key)
         for mirror, legs in self.legs.items():
             if drive in legs:

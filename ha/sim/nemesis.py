@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ha.model import NODES, Move, NodeName, Pause, Phase, Record, Repaired, TakeOver, other
+from ha.sim.engine import WHOLE
 from ha.sim.loop import MS, SECOND
 from ha.sim.net import PATHS
 
@@ -323,11 +324,25 @@ class Nemesis:
         world.loop.after(500 * MS, self._see_to_it)
 
     def _apply(self, newest: Record) -> None:
-        """An apply of the control plane shows the volumes again that were hidden for a drive that is back."""
-        for node in self.world.nodes.values():
-            if node.engine is not None and node.engine.alive:
-                hidden = {(v.nqn, v.nsid) for v in self.world.volumes if v.name in newest.refused}
-                node.engine.refused &= hidden
+        """An apply of the control plane: volumes that were hidden for a drive that is back are shown again, and a
+        standby whose sets miss a leg is built anew once the owner has made the legs equal."""
+        equal = {
+            group
+            for name, node in self.world.nodes.items()
+            if node.agent is not None
+            for group in node.agent.memory.rebuilt
+            if newest.owners.get(group) == name
+        }
+        for name, node in self.world.nodes.items():
+            engine = node.engine
+            if engine is None or not engine.alive:
+                continue
+            hidden = {(v.nqn, v.nsid) for v in self.world.volumes if v.name in newest.refused}
+            engine.refused &= hidden
+            for volume in engine.sources.values():
+                standby = newest.owners.get(volume.group) != name and volume.group not in engine.raised
+                if standby and newest.stale and volume.group in equal:
+                    engine.legs[volume.mirror] = {drive: WHOLE for _, drive in volume.legs}
 
     def _attached(self, drive: str) -> bool:
         """Attach the drive where it was given up; whether that had been done when this look began."""

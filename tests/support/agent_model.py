@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from agent_views import NOW, RECORD, body
 
-from ha.control import Desk
+from ha.desk import Desk
 from ha.journal.snapshot import unpack
 from ha.memory import Memory
 from ha.model import (

@@ -90,7 +90,7 @@ class HaLab:
     def start_agent(self, node: NodeName) -> None:
         """Start it, and wait until it answers."""
         log = self.folder(node) / "log"
-        with log.open("ab") as out:
+        with log.open("ab") as out, self.lab.on(node):
             self.agents[node] = subprocess.Popen(
                 [sys.executable, "-m", "ha.agent", str(self.folder(node) / "config.json")],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=ROOT, start_new_session=True,

@@ -41,6 +41,7 @@ KEY = {"a": 0xA1, "b": 0xB1}
 G1, G2 = GroupId("default", 1), GroupId("default", 2)
 QUORUM = ("d0", "d1", "d2", "d3", "d4")
 DRIVES = (*QUORUM, "d5", "d6")
+STEP_MS = 50
 
 
 def mirror(name: str, *drives: str) -> MirrorMap:
@@ -111,7 +112,12 @@ class Hand:
         self.seen = Seen(engine=engine, map=service_map(), drives=Drives(registrants=reports))
 
     def cycle(self, ms: int = 10, *, orders: tuple[Order, ...] = (), outcome: Outcome | None = None) -> Decision:
-        """Let ``ms`` pass with everything alive, then decide."""
+        """Let ``ms`` pass, in the steps of an agent that runs, then decide."""
+        while ms > STEP_MS:
+            self.now += STEP_MS
+            ms -= STEP_MS
+            self.last = decide(self.policy, self.memory, self.seen, self.now)
+            self.memory = self.last.memory
         self.now += ms
         self.last = decide(self.policy, self.memory, replace(self.seen, orders=orders, outcome=outcome), self.now)
         self.memory = self.last.memory

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import shutil
 import subprocess
@@ -65,9 +66,38 @@ class Machines:
     def _inside(self, name: str, *words: str) -> None:
         _ip("-n", f"{self._prefix}{name}", *words)
 
-    def address(self, name: str, address: str) -> None:
+    def address(self, name: str, address: str, interface: str = "eth0") -> None:
         """Give the machine an address, as ``192.0.2.1/24``."""
-        self._inside(name, "address", "add", address, "dev", "eth0", *(["nodad"] if ":" in address else []))
+        self._inside(name, "address", "add", address, "dev", interface, *(["nodad"] if ":" in address else []))
+
+    def cable(self, first: str, second: str, interface: str) -> None:
+        """Join two machines by a cable of their own; its ends have the same name."""
+        other = f"{self._prefix}{second}"
+        self._inside(first, "link", "add", interface, "type", "veth", "peer", "name", interface, "netns", other)
+        for name in (first, second):
+            self._inside(name, "link", "set", "dev", interface, "up")
+
+    def mislead(self, name: str, address: str, interface: str) -> None:
+        """What the machine sends to the address goes to nobody, and it does not know; what it hears stays."""
+        nobody = ("lladdr", "02:00:00:00:00:01", "dev", interface, "nud", "permanent")
+        self._inside(name, "neighbour", "replace", address, *nobody)
+
+    def lead(self, name: str, address: str, interface: str) -> None:
+        """It arrives again."""
+        self._inside(name, "neighbour", "delete", address, "dev", interface)
+
+    def has(self, name: str, address: str) -> bool:
+        """Whether the machine has the address."""
+        done = subprocess.run(
+            ["ip", "-n", f"{self._prefix}{name}", "-json", "address"], capture_output=True, text=True, check=True
+        )
+        return any(each["local"] == address for link in json.loads(done.stdout) for each in link["addr_info"])
+
+    def serve_from_anywhere(self, name: str) -> None:
+        """Let programs listen on addresses that are not up yet."""
+        with self.on(name):
+            for family in ("ipv4", "ipv6"):
+                Path(f"/proc/sys/net/{family}/ip_nonlocal_bind").write_text("1", encoding="ascii")
 
     def unplug(self, name: str) -> None:
         """The machine is heard no more, and hears nothing; it does not know."""
@@ -77,13 +107,13 @@ class Machines:
         """The cable is in again."""
         self._inside("switch", "link", "set", "dev", name, "master", "br0")
 
-    def down(self, name: str) -> None:
+    def down(self, name: str, interface: str = "eth0") -> None:
         """The machine's own interface is taken down."""
-        self._inside(name, "link", "set", "dev", "eth0", "down")
+        self._inside(name, "link", "set", "dev", interface, "down")
 
-    def up(self, name: str) -> None:
+    def up(self, name: str, interface: str = "eth0") -> None:
         """And up again."""
-        self._inside(name, "link", "set", "dev", "eth0", "up")
+        self._inside(name, "link", "set", "dev", interface, "up")
 
     @contextlib.contextmanager
     def on(self, name: str) -> Iterator[None]:

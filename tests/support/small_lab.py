@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid as uuidlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,11 +68,14 @@ class SmallLab:
     folder: Path
     array: Array
     engines: dict[str, EngineProcess] = field(default_factory=dict)
+    on: Callable[[str], AbstractContextManager[None]] = nullcontext
+    """The machine of that name, for what is started there."""
 
     def start(self, name: str) -> None:
         """Start the engine of that name, empty."""
         core = {"shelf": 0, "a": 1, "b": 0}[name]
-        self.engines[name] = EngineProcess.start(self.kind, self.folder / f"{name}.sock", core=core)
+        with self.on(name):
+            self.engines[name] = EngineProcess.start(self.kind, self.folder / f"{name}.sock", core=core)
 
     def restart(self, name: str) -> None:
         """Crash it, and start it empty."""
@@ -97,9 +100,15 @@ class SmallLab:
 
 
 @contextmanager
-def small_lab(kind: EngineKind, folder: Path, *volumes: Volume) -> Iterator[SmallLab]:
-    """The lab with its shelf exporting; nothing is applied yet."""
-    lab = SmallLab(kind, folder, array_in(folder, *volumes))
+def small_lab(
+    kind: EngineKind,
+    folder: Path,
+    *volumes: Volume,
+    array: Array | None = None,
+    on: Callable[[str], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[SmallLab]:
+    """The lab with its shelf exporting; nothing is applied yet.  ``array`` replaces the usual one."""
+    lab = SmallLab(kind, folder, array or array_in(folder, *volumes), on=on)
     try:
         shelf.prepare_files(lab.array)
         for name in ("shelf", "a", "b"):

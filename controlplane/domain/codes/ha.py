@@ -47,11 +47,12 @@ PAGES: Final[tuple[Page, ...]] = (
     ),
     Page(
         code="HA-005",
-        title="The groups cannot be moved now",
+        title="Not possible as the nodes stand now",
         explanation=(
             "A planned move needs both nodes as members, the new owner built to the newest state, mirrors that are "
-            "whole, and I/O that ends in time. What was in the way is in the message; nothing was moved, and the "
-            "owner serves on."
+            "whole, and I/O that ends in time. To resume a paused array needs the agent of the other node as well, or "
+            "the word that it has no power (ws7000 ha takeover --peer-is-off), for while hands are off no lease ends "
+            "its data plane. What was in the way is in the message; nothing was changed."
         ),
         remedy="See to what the message names, then ask again.",
     ),

@@ -106,8 +106,8 @@ def test_hands_off_means_no_lease_and_no_takeover() -> None:
 def test_silence_on_both_ways_is_waited_out_by_the_later_one() -> None:
     hand = leader()
     wait = hand.policy.takeover_wait_ms
-    start = hand.now
-    hand.now = start + 100
+    for _ in range(10):
+        hand.cycle()
     hand.seen = replace(hand.seen, slots=replace(hand.seen.slots, peer_at=hand.now))
     for _ in range(wait // 10):
         hand.seen = replace(hand.seen, slots=replace(hand.seen.slots, own_at=hand.now, read_at=hand.now))
@@ -491,7 +491,7 @@ def test_a_drive_that_comes_back_is_fenced_then_its_legs_are_rebuilt() -> None:
     assert [(r.number, r.code) for r in decision.actions.replies] == [(4, "")]
     assert isinstance(hand.work, WriteRecord)
     assert (hand.work.record.failed, hand.work.record.stale) == (frozenset(), {"d5"})
-    assert hand.work.record.refused == frozenset(), "its data lay on the drive untouched"
+    assert hand.work.record.refused == {"bare"}, "no member is registered there yet"
     hand.alive()
     hand.done()
     assert hand.work == Register(drives=("d5",), key=KEY["a"])
@@ -551,3 +551,33 @@ def test_a_drive_counts_as_whole_again_only_when_no_node_misses_a_leg_on_it() ->
     hand.cycle()
     assert isinstance(hand.work, WriteRecord)
     assert hand.work.record.stale == frozenset()
+
+
+def test_an_agent_that_was_started_again_leaves_addresses_as_they_are() -> None:
+    hand = Hand("a")
+    hand.seen = replace(hand.seen, holds=frozenset({"a", "b"}))
+    assert hand.cycle().actions.addresses == {"a", "b"}, "its data plane may be serving"
+    hand.hears(phase=Phase.MEMBER, key=KEY["b"], holds=frozenset({"b"}))
+    assert hand.cycle().actions.addresses == {"a"}, "what the peer holds is let go"
+    hand.seen = replace(hand.seen, engine=replace(hand.seen.engine, state=EngineState.DEAD))
+    assert hand.cycle().actions.addresses == frozenset()
+
+
+def test_a_forced_takeover_works_while_hands_are_off() -> None:
+    hand = Hand("a").as_member(paused=True)
+    hand.cycle(5_000)
+    decision = hand.cycle(orders=(Pause(number=1, paused=False),))
+    assert [r.code for r in decision.actions.replies] == ["HA-005"], "nothing would end the peer's data plane before"
+    decision = hand.cycle(orders=(TakeOver(number=2, peer_is_off=True),))
+    assert [r.code for r in decision.actions.replies] == [""]
+    assert isinstance(hand.work, Fence)
+
+
+def test_a_paused_follower_whose_leader_is_gone_can_be_resumed() -> None:
+    hand = Hand("b").as_member(paused=True)
+    hand.hears(phase=Phase.ABSENT, ended=KEY["a"])
+    hand.cycle()
+    assert hand.memory.phase is Phase.MEMBER
+    decision = hand.cycle(orders=(Pause(number=1, paused=False),))
+    assert [r.code for r in decision.actions.replies] == [""]
+    assert hand.memory.phase is Phase.TAKING
