@@ -142,6 +142,7 @@ class Agent:
         self._kicking: asyncio.Future[tuple[bool, str]] | None = None
         self._stopping = False
         self._unleashed = ""
+        self._raised: frozenset[GroupId] = frozenset()
         self._killed = NO_KEY
         self.engine: EngineAccess | None = None
 
@@ -290,6 +291,10 @@ class Agent:
         if after.taken_at is not None and after.taken_at != before.taken_at and after.timeline:
             steps = [{"at_ms": at - after.timeline[0][0], "what": what} for at, what in after.timeline]
             self._history.write("takeover", f"took over in {steps[-1]['at_ms']} ms", steps=steps)
+        if self._seen.engine.raised != self._raised:
+            self._raised = self._seen.engine.raised
+            groups = ", ".join(sorted(str(group) for group in self._raised))
+            self._history.write("serves", f"ANA groups served here: {groups or 'none'}")
         if after.phase is Phase.MEMBER:
             for member in self._members:
                 if not member.done():

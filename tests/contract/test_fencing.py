@@ -21,7 +21,9 @@ from relay import Relay
 from dataplane.nvme.reservations import ReleaseAction, ReservationType, acquire, register, release
 from ha.adapters.commands import NSID
 from ha.adapters.reserving import Reservations, rtype_for
-from ha.model import Answer, Fence, ReadJournal, Register, SnapshotAt, Verify, WriteRecord
+from ha.journal import layout
+from ha.journal.record import NO_PREVIOUS, encode
+from ha.model import Answer, Fence, GroupId, ReadJournal, Register, SnapshotAt, Verify, WriteRecord
 from ha.policy import SLOW
 
 OK, CONFLICT, SILENT = Answer.OK, Answer.CONFLICT, Answer.SILENT
@@ -313,6 +315,22 @@ def test_a_record_names_the_one_that_another_node_wrote(lab: FencingLab) -> None
         stray = await b.run(WriteRecord(drives=drives, record=record(9), previous=record(8)))
         assert stray.answers == dict.fromkeys(drives, Answer.FAILED)
         assert "HA-021" in stray.problem
+
+    lab.play(story, quorum=3)
+
+
+def test_a_record_that_is_longer_than_a_unit_is_read_whole(lab: FencingLab) -> None:
+    drives = lab.add(3)
+    owners = {GroupId(f"subsystem-{number:03}", half): "b" for number in range(200) for half in (1, 2)}
+    long = replace(record(2), owners=owners)
+    assert len(encode(long, NO_PREVIOUS)) > 2 * layout.UNIT_BYTES
+
+    async def story(a: Side, b: Side) -> None:
+        await both_join(a, b, drives)
+        await a.run(WriteRecord(drives=drives, record=record(1)))
+        assert await a.answers(WriteRecord(drives=drives, record=long, previous=record(1))) == dict.fromkeys(drives, OK)
+        found = await b.run(ReadJournal(drives=drives))
+        assert (found.found, found.record) == (True, long)
 
     lab.play(story, quorum=3)
 

@@ -14,6 +14,7 @@ from controlplane.domain.codes import (
     ha,
     ha_agent,
     ha_beat,
+    ha_bench,
     ha_cli,
     ha_drives,
     ha_journal,
@@ -25,7 +26,22 @@ from controlplane.domain.codes import (
 )
 from controlplane.domain.codes.page import Page
 
-_AREAS: Final = (spec, plan, store, rpc, engine, ha, ha_agent, ha_beat, ha_cli, ha_drives, ha_journal, host, cli)
+_AREAS: Final = (
+    spec,
+    plan,
+    store,
+    rpc,
+    engine,
+    ha,
+    ha_agent,
+    ha_beat,
+    ha_bench,
+    ha_cli,
+    ha_drives,
+    ha_journal,
+    host,
+    cli,
+)
 PAGES: dict[str, Page] = {page.code: page for module in _AREAS for page in module.PAGES}
 
 __all__ = ["PAGES", "Page"]
