@@ -49,7 +49,8 @@ def outside(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
         why = f"no node is a member, and node {peer} has not been heard for {settle} ms"
     begins = max(max(memory.since, memory.awake_since) + settle, memory.retry_at)
     if turn.now < begins:
-        return memory, f"waits {begins - turn.now} ms for node {peer} before it begins alone"
+        left_s = -(-(begins - turn.now) // 1000)  # whole seconds: the history gets each other sentence
+        return memory, f"waits {left_s} s for node {peer} before it begins alone"
     return takeover.start(turn, memory, service, Kind.BOOT, why), why
 
 
