@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ha_lab import HaLab, ha_lab
 
+from controlplane.domain.errors import Ws7000Error
 from dataplane.launch import EngineKind
 from dataplane.rpc.methods import nvmf
 from dataplane.rpc.session import Session
@@ -32,7 +33,7 @@ def lab(kind: EngineKind, tmp_path: Path) -> Iterator[HaLab]:
 def seen_by_hosts(lab: HaLab, node: NodeName) -> Iterator[set[str]]:
     """Every ANA state that the node's own group is seen in meanwhile, asked of the data plane time and again."""
     states: set[str] = set()
-    problems: list[BaseException] = []
+    problems: list[Ws7000Error] = []
     over, begun = threading.Event(), threading.Event()
 
     def look() -> None:
@@ -42,7 +43,7 @@ def seen_by_hosts(lab: HaLab, node: NodeName) -> Iterator[set[str]]:
                     for listener in session.run(nvmf.get_listeners(lab.lab.nqn)):
                         states.add(listener.ana_states[GROUP[node]])
                     begun.set()
-        except BaseException as problem:  # it is raised again by the test's thread
+        except Ws7000Error as problem:
             problems.append(problem)
             begun.set()
 

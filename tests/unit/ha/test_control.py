@@ -51,7 +51,7 @@ class Told:
     def groups(self) -> frozenset[GroupId] | None:
         return self.known
 
-    def learn(self, snapshot: bytes) -> None:
+    async def learn(self, snapshot: bytes) -> None:
         self.state = (1, snapshot)
 
     def built(self, generation: int) -> None:
