@@ -38,6 +38,7 @@ from ha.model import (
     DetachDrives,
     Drives,
     Engine,
+    EngineState,
     GroupId,
     KickHosts,
     Load,
@@ -56,7 +57,9 @@ from ha.model import (
 )
 from ha.policy import Policy
 from ha.reading import MapReading
+from ha.watchdog import Watch
 
+_SERVING: Final = (Phase.JOINING, Phase.TAKING, Phase.MEMBER)
 LOOK_MS: Final = 1_000
 """Between two looks at the sets while legs are out."""
 
@@ -106,6 +109,7 @@ class Agent:
         kept: history.History,
         ports: Callable[[], tuple[int, int]],
         addresses: DataAddresses,
+        watch: Watch,
     ) -> None:
         self._config = config
         self._policy = policy
@@ -116,8 +120,10 @@ class Agent:
         self._page = page
         self._leash = leash
         self._history = kept
+        self._said = history.Said()
         self._ports = ports
         self._addresses = addresses
+        self._watch = watch
         self._listing = Listing(config.node, clock)
         self._unlisted = ""
         folder = Path(config.folder)
@@ -160,6 +166,7 @@ class Agent:
         while not self._stopping:
             self._wake.clear()
             self.cycle()
+            self._watch.alive(self._seen_at)
             if self._outcomes:  # each gets a cycle of its own
                 await asyncio.sleep(0)
                 continue
@@ -170,6 +177,8 @@ class Agent:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+        serving = self._memory.phase in _SERVING or self._seen.engine.raised
+        self._watch.end(served=bool(serving) and not self._memory.paused)
 
     def cycle(self) -> None:
         """See, decide, do."""
@@ -179,7 +188,7 @@ class Agent:
         self._seen = self._look(now)
         decision = decide(self._policy, self._memory, self._seen, now)
         before, self._memory = self._memory, decision.memory
-        if self._memory.phase in (Phase.JOINING, Phase.TAKING, Phase.MEMBER):
+        if self._memory.phase in _SERVING:
             self._served.keep(self._memory.key)
         self._do(decision.actions)
         self._tell(before, decision)
@@ -198,9 +207,15 @@ class Agent:
     def _look(self, now: int) -> Seen:
         assert self.engine is not None
         up, ports = self._ports()
-        drives = self._drives
+        drives, engine, memory = self._drives, self._engine(), self._memory
+        lives = engine.state is EngineState.ALIVE
+        unfit = self._watch.look(
+            now,
+            serves=lives and memory.phase in _SERVING and not memory.paused,
+            could=lives and memory.phase in (Phase.ABSENT, Phase.OUTSIDE) and self._maps.current is not None,
+        )
         return Seen(
-            engine=self._engine(),
+            engine=engine,
             peer=self._beats.peer(now),
             slots=drives.slots(now) if drives is not None else Slots(),
             drives=drives.drives(now) if drives is not None else Drives(),
@@ -211,6 +226,7 @@ class Agent:
             holds=self._addresses.holds,
             ports_up=up,
             ports=ports,
+            unfit=unfit,
         )
 
     def _do(self, actions: Actions) -> None:
@@ -277,7 +293,7 @@ class Agent:
 
     def _tell(self, before: Memory, decision: Decision) -> None:
         after = decision.memory
-        if self._last is None or after.phase is not before.phase or decision.sentence != self._last.sentence:
+        if self._said.news(decision.sentence, self._seen_at) or after.phase is not before.phase:
             self._history.write("phase" if after.phase is not before.phase else "says", decision.sentence,
                                 phase=str(after.phase), epoch=after.record.epoch if after.record else 0)  # fmt: skip
         if after.taken_at is not None and after.taken_at != before.taken_at and after.timeline:
@@ -371,6 +387,7 @@ class Agent:
             lease_until=last.actions.lease_until if last is not None else None,
         )
         body["connections"] = self._listing.count
+        body["watchdog"] = status.watchdog(self._watch.state)
         if self.engine is not None:
             body["engine"] |= {
                 "pid": self.engine.process.pid or None,

@@ -91,6 +91,11 @@ class Maps:
         named = _named(memory)
         return self._raw if named is not None and named == self.certain else None
 
+    @property
+    def kept(self) -> bool:
+        """Whether the cache holds, or is being given, what it is to hold."""
+        return self._unkept is None
+
     def unkept(self) -> bytes | None:
         """What the cache is to hold now and does not; once."""
         raw, self._unkept = self._unkept, None

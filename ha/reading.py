@@ -43,7 +43,7 @@ class MapReading:
         self._wake = wake
         self._wanted: SnapshotAt | None = None
         self._reading: SnapshotAt | None = None
-        self._keeping = False
+        self._keeping = asyncio.Lock()
 
     def look(self, memory: Memory, drives: Snapshots | None) -> None:
         """Once a cycle: read the snapshot that the newest record names, unless that is being done, and keep what is
@@ -52,14 +52,14 @@ class MapReading:
         if at is not None and at != self._reading and drives is not None:
             self._reading = at
             self._begin(self._read(at, drives))
-        if not self._keeping and (raw := self._maps.unkept()) is not None:
-            self._keeping = True
-            self._begin(self._keep(raw))
+        if not self._maps.kept and not self._keeping.locked():
+            self._begin(self._keep())
 
     async def learn(self, raw: bytes) -> None:
-        """See ``Maps.learn``; raises HA-032."""
+        """See ``Maps.learn``; raises HA-032.  Whoever is told that it was learned counts on it: it is kept first."""
         self._maps.learn(await _decoded(raw))
         self._wake()
+        await self._keep()
 
     async def offer(self, order: Save) -> None:
         """A state that cannot be read must not reach the drives; raises HA-032."""
@@ -68,6 +68,7 @@ class MapReading:
             raise _no_state(f"it is of generation {one.map.generation}, not {order.generation}")
         if order.form:
             self._maps.learn(one)
+            await self._keep()
         else:
             self._maps.offer(one)
 
@@ -91,11 +92,11 @@ class MapReading:
             return True
         return one is not None and self._maps.take(at, one)
 
-    async def _keep(self, raw: bytes) -> None:
-        try:
-            await asyncio.to_thread(self._maps.keep, raw)
-        finally:
-            self._keeping = False
+    async def _keep(self) -> None:
+        async with self._keeping:
+            raw = self._maps.unkept()
+            if raw is not None:
+                await asyncio.to_thread(self._maps.keep, raw)
 
 
 async def _decoded(raw: bytes) -> Decoded:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.commands.ha_qualify import qualify_drive
 from cli.options import Format, Settings, array_options, output_options
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ def ha() -> None:
       ws7000 ha switchover --to b
     See also: ws7000 array apply, ws7000 explain, ws7000 subsystem list
     """
+
+
+ha.add_command(qualify_drive)
 
 
 @ha.command()

@@ -58,12 +58,6 @@ def seen_by_hosts(lab: HaLab, node: NodeName) -> Iterator[set[str]]:
     assert not problems, problems
 
 
-def again(lab: HaLab, node: NodeName) -> None:
-    """Kill the agent, and start it at once."""
-    lab.kill_agent(node)
-    lab.start_agent(node)
-
-
 @pytest.mark.parametrize("node", ["a", "b"])
 def test_a_paused_array_serves_while_its_agent_is_replaced(lab: HaLab, node: NodeName) -> None:
     """Of the leader as of the other one: no group is lowered for a moment, and ``resume`` finds both members."""
@@ -86,7 +80,7 @@ def test_a_paused_array_serves_while_its_agent_is_replaced(lab: HaLab, node: Nod
 @pytest.mark.parametrize("node", ["a", "b"])
 def test_an_agent_that_comes_back_within_the_lease_keeps_its_groups(lab: HaLab, node: NodeName) -> None:
     with seen_by_hosts(lab, node) as states:
-        again(lab, node)
+        lab.replace_agent(node)
         found = lab.settled()
     assert states == {OPTIMIZED}
     assert found["a"]["epoch"] == 1, "nobody took over"

@@ -149,6 +149,7 @@ def test_the_loop_goes_on_while_a_map_is_decoded(tmp_path: Path) -> None:
 
         await asyncio.gather(count(), node.reading.learn(packed(3)))
         assert turns > 1
+        assert Maps(tmp_path).current == node.maps.current, "kept before anybody is told that it was learned"
 
     asyncio.run(run())
 
