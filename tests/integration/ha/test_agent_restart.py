@@ -69,6 +69,8 @@ def test_a_paused_array_serves_while_its_agent_is_replaced(lab: HaLab, node: Nod
         lab.wait_for(lambda at: at["b" if node == "a" else "a"]["peer"]["heard_ms_ago"] > 4_000)
         lab.start_agent(node)
         lab.wait_for(lambda at: at[node]["phase"] == "member" and set(at[node]["engine"]["raised"]) == HOME[node])
+        # Nobody resumes beside an agent that is not heard.
+        lab.wait_for(lambda at: all(each["peer"]["heard_ms_ago"] < 1_000 for each in at.values()))
         lab.control("a").pause(paused=False)
         found = lab.settled()
     assert states == {OPTIMIZED}
