@@ -35,6 +35,7 @@ from ha.cycle import Agent
 from ha.desk import Desk
 from ha.history import History
 from ha.policy import POLICIES, Policy
+from ha.watchdog import Watch, Watchdog, mode_of
 
 LINK: Final = Path("/sys/class/net")
 
@@ -45,6 +46,7 @@ def read_config(path: Path) -> tuple[AgentConfig, Policy, bytes]:
         config = AgentConfig.from_json(path.read_text(encoding="utf-8"))
         if config.policy not in POLICIES:
             raise ValueError(f"there is no policy {config.policy!r}")
+        mode_of(config.watchdog)
         Path(config.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, ValueError, TypeError, KeyError) as problem:
         raise Ws7000Error(
@@ -116,11 +118,13 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
         assert isinstance(connection, Mux)
         return DriveAccess(connection, config.array, config.node, policy, now_ms, woken)
 
+    mode = mode_of(config.watchdog)
     addresses = DataAddresses(config.addresses, lambda what: kept.write("addresses", what))
     agent = Agent(
         config, policy, now_ms,
         drives=drives, beats=beats, wire=network, page=page, leash=Leash(page), kept=kept,
         ports=Ports(config.interfaces, every_ms=1000), addresses=addresses,
+        watch=Watch(Watchdog(mode, config.watchdog_device), mode, lambda what: kept.write("watchdog", what)),
     )  # fmt: skip
     failed: list[BaseException] = []
 

@@ -55,6 +55,7 @@ class AgentConfig:
     real_time: bool = False
     watchdog: str = "off"
     """off, automatic or required."""
+    watchdog_device: str = "/dev/watchdog"
 
     def to_json(self) -> str:
         """The file's text."""

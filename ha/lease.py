@@ -83,7 +83,8 @@ def _silent(turn: Turn, memory: Memory) -> str:
         wait += turn.policy.yield_ms
     if turn.now - last <= wait:
         return ""
-    return f"node {other(memory.node)} has been silent on the network and on the drives for {turn.now - last} ms"
+    # The time that it waited, not the one that has passed: a sentence that grew would be a new one in each cycle.
+    return f"node {other(memory.node)} has been silent on the network and on the drives for more than {wait} ms"
 
 
 def must_stop(turn: Turn, memory: Memory) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cli.commands.ha_bench import bench
+from cli.commands.ha_qualify import qualify_drive
 from cli.options import Format, Settings, array_options, output_options
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def ha() -> None:
 
 
 ha.add_command(bench)
+ha.add_command(qualify_drive)
 
 
 @ha.command()

@@ -196,6 +196,7 @@ class Lab(AbstractContextManager["Lab"]):
         for node, agent in self.agents.items():
             agent.kill()
             agent.wait()
+            Path(self.array.node(node).agent).unlink(missing_ok=True)
             place_of(self.state / f"agent-{node}").unlink(missing_ok=True)
         for engine in reversed(list(self.engines.values())):
             engine.stop()
