@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from controlplane.domain.errors import Refused, UsageError, Ws7000Error
+from controlplane.domain.errors import Refused, Ws7000Error
 from ha import control, history, status
 from ha.adapters.engine import Connection, EngineAccess
 from ha.adapters.lease_page import NOBODY, AgentPage, Process
 from ha.adapters.moving import DataAddresses
+from ha.adapters.power import PeerPower
 from ha.adapters.process import Leash
 from ha.adapters.realtime import Sweeper
 from ha.adapters.sockets import Listing
@@ -30,7 +31,7 @@ from ha.beats import Beats, Wire
 from ha.config import AgentConfig
 from ha.decide import Decision, decide, first
 from ha.maps import Built, Maps, Served
-from ha.memory import Memory
+from ha.memory import Kind, Memory
 from ha.model import (
     NO_KEY,
     Actions,
@@ -106,6 +107,7 @@ class Agent:
         kept: history.History,
         ports: Callable[[], tuple[int, int]],
         addresses: DataAddresses,
+        power: PeerPower,
     ) -> None:
         self._config = config
         self._policy = policy
@@ -118,6 +120,7 @@ class Agent:
         self._history = kept
         self._ports = ports
         self._addresses = addresses
+        self._power = power
         self._listing = Listing(config.node, clock)
         self._unlisted = ""
         folder = Path(config.folder)
@@ -290,6 +293,9 @@ class Agent:
         if after.taken_at is not None and after.taken_at != before.taken_at and after.timeline:
             steps = [{"at_ms": at - after.timeline[0][0], "what": what} for at, what in after.timeline]
             self._history.write("takeover", f"took over in {steps[-1]['at_ms']} ms", steps=steps)
+            if before.takeover is not None and before.takeover.kind is Kind.FAILOVER:
+                heard_at = self._seen.peer.heard_at
+                self._power.taken(forced=before.takeover.forced, heard_at=heard_at, now=self._seen_at)
         if after.phase is Phase.MEMBER:
             for member in self._members:
                 if not member.done():
@@ -398,6 +404,7 @@ class Agent:
             lease_until=last.actions.lease_until if last is not None else None,
         )
         body["connections"] = self._listing.count
+        body["peer"]["refused"] = self._beats.refused
         if self.engine is not None:
             body["engine"] |= {
                 "pid": self.engine.process.pid or None,
@@ -429,7 +436,7 @@ class Agent:
         try:
             self._maps.learn(snapshot)
         except ValueError as problem:
-            raise _no_state(problem) from problem
+            raise control.no_state(problem) from problem
         self.wake()
 
     def built(self, generation: int) -> None:
@@ -488,13 +495,6 @@ class Agent:
             if order.form:
                 self._maps.learn(order.snapshot)
         except ValueError as problem:
-            raise _no_state(problem) from problem
+            raise control.no_state(problem) from problem
         if found.generation != order.generation:
-            raise _no_state(ValueError(f"it is of generation {found.generation}, not {order.generation}"))
-
-
-def _no_state(problem: ValueError) -> UsageError:
-    return UsageError(
-        "HA-032", "the agent does not understand the request", why=f"the snapshot is no state of an array: {problem}",
-        remedy="use a command of the same version as the agent; nothing was changed",
-    )  # fmt: skip
+            raise control.no_state(ValueError(f"it is of generation {found.generation}, not {order.generation}"))

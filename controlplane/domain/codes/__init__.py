@@ -17,6 +17,7 @@ from controlplane.domain.codes import (
     ha_cli,
     ha_drives,
     ha_journal,
+    ha_power,
     host,
     plan,
     rpc,
@@ -25,7 +26,9 @@ from controlplane.domain.codes import (
 )
 from controlplane.domain.codes.page import Page
 
-_AREAS: Final = (spec, plan, store, rpc, engine, ha, ha_agent, ha_beat, ha_cli, ha_drives, ha_journal, host, cli)
+_AREAS: Final = (
+    spec, plan, store, rpc, engine, ha, ha_agent, ha_beat, ha_cli, ha_drives, ha_journal, ha_power, host, cli,
+)  # fmt: skip
 PAGES: dict[str, Page] = {page.code: page for module in _AREAS for page in module.PAGES}
 
 __all__ = ["PAGES", "Page"]
