@@ -93,14 +93,13 @@ def test_an_array_is_found_on_its_drives_and_serves_its_data(lab: SmallLab) -> N
     assert (lab.folder / "state" / FORMED).exists()
     found = load(whole).array
     assert found == state.array
-    with Reconciler.in_folder(found, lab.folder / "state") as reconciler:
-        _view, proposal = reconciler.propose()
-        assert not proposal.problems
-        assert not [step for step in proposal.plan.steps if step.risk is Risk.DATA_LOSS or step.destroys]
     # Serving it is the agents' business: here the same state is built without them, to look at the data.
     built = lab.folder / "built"
     FileStore(built).keep(replace(state, array=without_agents(found)))
     with Reconciler.in_folder(without_agents(found), built) as reconciler:
+        _view, proposal = reconciler.propose()
+        assert not proposal.problems
+        assert not [step for step in proposal.plan.steps if step.risk is Risk.DATA_LOSS or step.destroys]
         after = reconciler.apply().state
     assert asyncio.run(contents(lab, after, "wide")) == expected(state, "wide", "one")
     assert asyncio.run(contents(lab, after, "safe")) == expected(state, "safe", "two")
