@@ -82,14 +82,14 @@ def test_a_fence_shuts_the_other_node_out(lab: FencingLab) -> None:
     async def story(a: Side, b: Side) -> None:
         await both_join(a, b, drives)
         assert await b.answers(WriteRecord(drives=drives, record=record())) == dict.fromkeys(drives, OK)
-        assert not b.access.drives(now_ms()).conflict
+        assert not b.access.drives(now_ms()).conflicts
         assert await a.answers(Fence(drives=drives, key=a.key)) == dict.fromkeys(drives, OK)
         verified = await a.run(Verify(drives=drives))
         assert verified.registrants == dict.fromkeys(drives, frozenset({a.key}))
         assert await b.answers(WriteRecord(drives=drives, record=record())) == dict.fromkeys(drives, CONFLICT)
         assert await b.answers(ReadJournal(drives=drives)) == dict.fromkeys(drives, CONFLICT)
-        assert b.access.drives(now_ms()).conflict
-        assert not a.access.drives(now_ms()).conflict
+        assert b.access.drives(now_ms()).conflicts
+        assert not a.access.drives(now_ms()).conflicts
         assert await a.answers(WriteRecord(drives=drives, record=record())) == dict.fromkeys(drives, OK)
 
     lab.play(story)
@@ -372,7 +372,7 @@ def test_hung_drives_make_their_own_answers_stale_and_no_others(lab: FencingLab)
             await a.until(lambda: (b.access.slots(now_ms()).peer_at or 0) > began + policy.drive_dead_ms)
             assert a.mux.unanswered < a.mux.limit
         await a.until(lambda: a.access.drives(now_ms()).silent == frozenset())
-        assert not a.access.drives(now_ms()).conflict
+        assert not a.access.drives(now_ms()).conflicts
 
     lab.play(story, policy)
 
@@ -400,7 +400,7 @@ def test_a_node_that_was_fenced_learns_it_from_its_slots(lab: FencingLab) -> Non
     async def story(a: Side, b: Side) -> None:
         await both_join(a, b, drives)
         assert await a.answers(Fence(drives=drives, key=a.key)) == dict.fromkeys(drives, OK)
-        await b.until(lambda: b.access.drives(now_ms()).conflict)
-        assert not a.access.drives(now_ms()).conflict
+        await b.until(lambda: b.access.drives(now_ms()).conflicts)
+        assert not a.access.drives(now_ms()).conflicts
 
     lab.play(story, quorum=3)
