@@ -18,25 +18,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from controlplane.domain.errors import Refused, UsageError, Ws7000Error
+from controlplane.domain.errors import Refused, Ws7000Error
 from ha import control, history, status
 from ha.adapters.engine import Connection, EngineAccess
 from ha.adapters.lease_page import NOBODY, AgentPage, Process
 from ha.adapters.moving import DataAddresses
+from ha.adapters.power import PeerPower
 from ha.adapters.process import Leash
 from ha.adapters.realtime import Sweeper
 from ha.adapters.sockets import Listing
+from ha.asked import Asked
 from ha.beats import Beats, Wire
 from ha.config import AgentConfig
 from ha.decide import Decision, decide, first
 from ha.maps import Built, Maps, Served
-from ha.memory import Memory
+from ha.memory import Kind, Memory
 from ha.model import (
     NO_KEY,
     Actions,
     DetachDrives,
     Drives,
     Engine,
+    EngineState,
     GroupId,
     KickHosts,
     Load,
@@ -54,11 +57,12 @@ from ha.model import (
     SnapshotAt,
 )
 from ha.policy import Policy
+from ha.reading import MapReading
+from ha.watchdog import Watch
 
+_SERVING: Final = (Phase.JOINING, Phase.TAKING, Phase.MEMBER)
 LOOK_MS: Final = 1_000
 """Between two looks at the sets while legs are out."""
-READ_AGAIN_MS: Final = 500
-"""Between two attempts to read the map that a record names."""
 
 
 class DriveWork(Protocol):
@@ -106,6 +110,8 @@ class Agent:
         kept: history.History,
         ports: Callable[[], tuple[int, int]],
         addresses: DataAddresses,
+        watch: Watch,
+        power: PeerPower,
     ) -> None:
         self._config = config
         self._policy = policy
@@ -116,12 +122,16 @@ class Agent:
         self._page = page
         self._leash = leash
         self._history = kept
+        self._said = history.Said()
         self._ports = ports
         self._addresses = addresses
+        self._watch = watch
+        self._power = power
         self._listing = Listing(config.node, clock)
         self._unlisted = ""
         folder = Path(config.folder)
         self._maps = Maps(folder)
+        self._reading = MapReading(self._maps, policy.journal_ms, self._begin, self.wake)
         self._built = Built(folder)
         self._served = Served(folder)
         self._whole: frozenset[GroupId] = frozenset()
@@ -133,12 +143,8 @@ class Agent:
         self._drives: DriveWork | None = None
         self._wake = asyncio.Event()
         self._outcomes: deque[Outcome] = deque()
-        self._orders: list[Order] = []
-        self._number = 0
-        self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._members: set[asyncio.Future[None]] = set()
+        self._asked = Asked(self.wake)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._reading: SnapshotAt | None = None
         self._kicking: asyncio.Future[tuple[bool, str]] | None = None
         self._stopping = False
         self._unleashed = ""
@@ -164,6 +170,7 @@ class Agent:
         while not self._stopping:
             self._wake.clear()
             self.cycle()
+            self._watch.alive(self._seen_at)
             if self._outcomes:  # each gets a cycle of its own
                 await asyncio.sleep(0)
                 continue
@@ -174,6 +181,8 @@ class Agent:
                     await self._wake.wait()
             except TimeoutError:
                 continue
+        serving = self._memory.phase in _SERVING or self._seen.engine.raised
+        self._watch.end(served=bool(serving) and not self._memory.paused)
 
     def cycle(self) -> None:
         """See, decide, do."""
@@ -183,12 +192,12 @@ class Agent:
         self._seen = self._look(now)
         decision = decide(self._policy, self._memory, self._seen, now)
         before, self._memory = self._memory, decision.memory
-        if self._memory.phase in (Phase.JOINING, Phase.TAKING, Phase.MEMBER):
+        if self._memory.phase in _SERVING:
             self._served.keep(self._memory.key)
         self._do(decision.actions)
         self._tell(before, decision)
         self._last = decision
-        self._read_map()
+        self._reading.look(self._memory, self._drives)
         self._look_at_sets()
 
     def _key(self) -> int:
@@ -201,21 +210,27 @@ class Agent:
 
     def _look(self, now: int) -> Seen:
         assert self.engine is not None
-        orders, self._orders = tuple(self._orders), []
         up, ports = self._ports()
-        drives = self._drives
+        drives, engine, memory = self._drives, self._engine(), self._memory
+        lives = engine.state is EngineState.ALIVE
+        unfit = self._watch.look(
+            now,
+            serves=lives and memory.phase in _SERVING and not memory.paused,
+            could=lives and memory.phase in (Phase.ABSENT, Phase.OUTSIDE) and self._maps.current is not None,
+        )
         return Seen(
-            engine=self._engine(),
+            engine=engine,
             peer=self._beats.peer(now),
             slots=drives.slots(now) if drives is not None else Slots(),
             drives=drives.drives(now) if drives is not None else Drives(),
             map=self._maps.current,
             newest=drives.newest_hint() if drives is not None else (0, 0),
             outcome=self._outcomes.popleft() if self._outcomes else None,
-            orders=orders,
+            orders=self._asked.new(),
             holds=self._addresses.holds,
             ports_up=up,
             ports=ports,
+            unfit=unfit,
         )
 
     def _do(self, actions: Actions) -> None:
@@ -238,10 +253,7 @@ class Agent:
             self._drives.say(actions.says.at)
         if actions.operation is not None:
             self._begin(self._carry_out(actions.operation))
-        for reply in actions.replies:
-            waiting = self._waiting.pop(reply.number, None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(reply)
+        self._asked.answered(actions.replies)
 
     def _renew(self, process: Process, until: int | None) -> None:
         """Write the lease.  One that an agent before this one gave stays as it is until this one knows the record: the
@@ -285,20 +297,21 @@ class Agent:
 
     def _tell(self, before: Memory, decision: Decision) -> None:
         after = decision.memory
-        if self._last is None or after.phase is not before.phase or decision.sentence != self._last.sentence:
+        if self._said.news(decision.sentence, self._seen_at) or after.phase is not before.phase:
             self._history.write("phase" if after.phase is not before.phase else "says", decision.sentence,
                                 phase=str(after.phase), epoch=after.record.epoch if after.record else 0)  # fmt: skip
         if after.taken_at is not None and after.taken_at != before.taken_at and after.timeline:
             steps = [{"at_ms": at - after.timeline[0][0], "what": what} for at, what in after.timeline]
             self._history.write("takeover", f"took over in {steps[-1]['at_ms']} ms", steps=steps)
+            if before.takeover is not None and before.takeover.kind is Kind.FAILOVER:
+                heard_at = self._seen.peer.heard_at
+                self._power.taken(forced=before.takeover.forced, heard_at=heard_at, now=self._seen_at)
         if self._seen.engine.raised != self._raised:
             self._raised = self._seen.engine.raised
             groups = ", ".join(sorted(str(group) for group in self._raised))
             self._history.write("serves", f"ANA groups served here: {groups or 'none'}")
         if after.phase is Phase.MEMBER:
-            for member in self._members:
-                if not member.done():
-                    member.set_result(None)
+            self._asked.joined()
 
     # -- work
 
@@ -371,24 +384,6 @@ class Agent:
         await asyncio.sleep(LOOK_MS / 1000)
         self._looking = False
 
-    def _read_map(self) -> None:
-        """Read the snapshot that the newest record names, unless that is being done."""
-        at = self._maps.wanted(self._memory)
-        if at is not None and at != self._reading and self._drives is not None:
-            self._reading = at
-            self._begin(self._read_snapshot(at, self._drives))
-
-    async def _read_snapshot(self, at: SnapshotAt, drives: DriveWork) -> None:
-        try:
-            raw = await drives.read_snapshot(at, self._policy.journal_ms)
-            if raw is None or not self._maps.take(at, raw):
-                await asyncio.sleep(READ_AGAIN_MS / 1000)
-        except Ws7000Error:
-            await asyncio.sleep(READ_AGAIN_MS / 1000)
-        finally:
-            self._reading = None
-            self.wake()
-
     # -- what callers of the control socket get
 
     def status(self) -> Mapping[str, Any]:
@@ -403,6 +398,8 @@ class Agent:
             lease_until=last.actions.lease_until if last is not None else None,
         )
         body["connections"] = self._listing.count
+        body["watchdog"] = status.watchdog(self._watch.state)
+        body["peer"]["refused"] = self._beats.refused
         if self.engine is not None:
             body["engine"] |= {
                 "pid": self.engine.process.pid or None,
@@ -429,13 +426,9 @@ class Agent:
         """Those of the map."""
         return frozenset(self._maps.current.groups) if self._maps.current is not None else None
 
-    def learn(self, snapshot: bytes) -> None:
+    async def learn(self, snapshot: bytes) -> None:
         """See ``Maps.learn``."""
-        try:
-            self._maps.learn(snapshot)
-        except ValueError as problem:
-            raise _no_state(problem) from problem
-        self.wake()
+        await self._reading.learn(snapshot)
 
     def built(self, generation: int) -> None:
         """See ``EngineAccess.built``."""
@@ -451,31 +444,17 @@ class Agent:
 
     async def member(self) -> None:
         """Returns when this node is a member."""
-        if self._memory.phase is Phase.MEMBER:
-            return
-        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._members.add(waiting)
-        try:
-            await waiting
-        finally:
-            self._members.discard(waiting)
+        if self._memory.phase is not Phase.MEMBER:
+            await self._asked.member()
 
     async def carry_out(self, make: Callable[[int], Order]) -> Reply:
         """Give ``decide`` an order, and wait for its answer."""
-        self._number += 1
-        order = make(self._number)
+        order = self._asked.numbered(make)
         if isinstance(order, Save):
-            self._offer(order)
+            await self._reading.offer(order)
             if order.form:
                 await self._looked_at()
-        waiting: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[order.number] = waiting
-        self._orders.append(order)
-        self.wake()
-        try:
-            return await waiting
-        finally:
-            self._waiting.pop(order.number, None)
+        return await self._asked.answer_to(order)
 
     async def _looked_at(self) -> None:
         """Return when the drives of the array that was just learned have been looked at, or cannot be; an order to form
@@ -485,21 +464,3 @@ class Agent:
             if sum(1 for drive in of.quorum if drive in self._seen.drives.registrants) >= of.majority:
                 return
             await asyncio.sleep(self._policy.tick_ms / 1000)
-
-    def _offer(self, order: Save) -> None:
-        """A state that cannot be read must not reach the drives."""
-        try:
-            found = self._maps.offer(order.snapshot)
-            if order.form:
-                self._maps.learn(order.snapshot)
-        except ValueError as problem:
-            raise _no_state(problem) from problem
-        if found.generation != order.generation:
-            raise _no_state(ValueError(f"it is of generation {found.generation}, not {order.generation}"))
-
-
-def _no_state(problem: ValueError) -> UsageError:
-    return UsageError(
-        "HA-032", "the agent does not understand the request", why=f"the snapshot is no state of an array: {problem}",
-        remedy="use a command of the same version as the agent; nothing was changed",
-    )  # fmt: skip

@@ -182,6 +182,8 @@ def _by_force(turn: Turn, memory: Memory) -> Memory:
             memory = memory.answered(order.number, "HA-006", f"node {peer} is heard and serves: it has power")
         elif turn.seen.map is None or memory.phase not in (Phase.OUTSIDE, Phase.MEMBER):
             memory = memory.answered(order.number, "HA-006", f"this node is {memory.phase}, or knows no array")
+        elif turn.seen.unfit and memory.phase is Phase.OUTSIDE:
+            memory = memory.answered(order.number, "HA-046", turn.seen.unfit)
         elif memory.phase is Phase.MEMBER and memory.record is not None and peer not in memory.record.members:
             memory = memory.answered(order.number, "HA-006", "this node serves everything already")
         else:

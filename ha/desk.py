@@ -48,7 +48,7 @@ class Node(Protocol):
     def groups(self) -> frozenset[GroupId] | None:
         """The ANA groups of the array; None while it is not known."""
 
-    def learn(self, snapshot: bytes) -> None:
+    async def learn(self, snapshot: bytes) -> None:
         """What the array is, for an agent that has never read it; it counts until the journal is read.  Raises HA-032
         for what is no state."""
 
@@ -164,7 +164,7 @@ class Desk:
                     return None
                 return {"generation": found[0], "snapshot_b64": base64.b64encode(found[1]).decode()}
             case "learn":
-                node.learn(snapshot_of(request))
+                await node.learn(snapshot_of(request))
                 return {}
             case "built":
                 node.built(request.number("generation"))

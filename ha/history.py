@@ -14,6 +14,7 @@ import datetime
 import json
 import os
 import queue
+import re
 import sys
 import threading
 from collections import deque
@@ -24,6 +25,8 @@ from typing import Final, TextIO
 MAX_BYTES: Final = 4 << 20
 MAX_WAITING: Final = 4096
 CLOSE_S: Final = 2.0
+EVERY_MS: Final = 1_000
+_NUMBER: Final = re.compile(r"\d+")
 FILE: Final = "history.jsonl"
 OLDER_FILE: Final = "history.1.jsonl"
 
@@ -78,6 +81,24 @@ class History:
             os.close(handle)
         if size > MAX_BYTES:
             self._path.replace(self._path.with_name(OLDER_FILE))
+
+
+class Said:
+    """The sentence that was written last.  One that differs from it by its numbers alone may be a new one in each
+    cycle, so it is written once in ``EVERY_MS``."""
+
+    def __init__(self) -> None:
+        self._sentence = ""
+        self._at = 0
+
+    def news(self, sentence: str, now: int) -> bool:
+        """Whether it is to be written, which is then done."""
+        if sentence == self._sentence:
+            return False
+        if _NUMBER.sub("", sentence) == _NUMBER.sub("", self._sentence) and now - self._at < EVERY_MS:
+            return False
+        self._sentence, self._at = sentence, now
+        return True
 
 
 def read(folder: Path, limit: int | None = None) -> list[dict[str, object]]:

@@ -21,6 +21,8 @@ def outside(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
         return memory, "this data plane has been fenced; it is being ended"
     if turn.seen.engine.served:
         return _resume(turn, memory, outcome)
+    if turn.seen.unfit:
+        return _unfit(memory, turn.seen.unfit)
     if memory.save is not None:
         return _form(turn, memory, memory.save)
     service = turn.seen.map
@@ -49,8 +51,16 @@ def outside(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
         why = f"no node is a member, and node {peer} has not been heard for {settle} ms"
     begins = max(max(memory.since, memory.awake_since) + settle, memory.retry_at)
     if turn.now < begins:
-        return memory, f"waits {begins - turn.now} ms for node {peer} before it begins alone"
+        left_s = -(-(begins - turn.now) // 1000)  # whole seconds: the history gets each other sentence
+        return memory, f"waits {left_s} s for node {peer} before it begins alone"
     return takeover.start(turn, memory, service, Kind.BOOT, why), why
+
+
+def _unfit(memory: Memory, why: str) -> tuple[Memory, str]:
+    """Not ready, so that the leader does not admit it; and it does not begin alone."""
+    if memory.save is not None:
+        memory = replace(memory.answered(memory.save.number, "HA-046", why), save=None)
+    return replace(memory, ready=False), f"stays outside: {why}"
 
 
 def _resume(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory, str]:

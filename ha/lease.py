@@ -3,7 +3,8 @@
 Both sides of one bargain, so they stand in one place.  A node serves until ``lease_lasts`` after the newest sign that
 it gave and that certainly counted: a heartbeat that its peer acknowledged, or its own slot on a majority of the
 quorum drives. Its peer takes over no sooner than ``takeover_wait`` after the newest sign that it received, and it
-received each no earlier than it was sent.  ``policy`` holds the arithmetic.  This module must never act."""
+received each no earlier than it was sent.  A node that is the only member is in no such bargain, and stops only for
+what cannot last.  ``policy`` holds the arithmetic.  This module must never act."""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ def lease_until(turn: Turn, memory: Memory) -> int | None:
     signs += [at for at in (turn.seen.peer.acked_at, turn.seen.slots.own_at) if at is not None]
     # What a hung data plane's agent still sends must not keep it: its own answers count as well.
     engine_at = turn.seen.engine.answered_at if turn.seen.engine.answered_at is not None else memory.lease_from
+    if other(memory.node) not in record.members:
+        # Nobody waits for this lease to end: to stop for being slow would leave nobody.
+        return min(max(signs), engine_at) + turn.policy.boot_ms
     return min(max(signs) + turn.policy.lease_lasts_ms, engine_at + turn.policy.engine_ms)
 
 
@@ -79,7 +83,8 @@ def _silent(turn: Turn, memory: Memory) -> str:
         wait += turn.policy.yield_ms
     if turn.now - last <= wait:
         return ""
-    return f"node {other(memory.node)} has been silent on the network and on the drives for {turn.now - last} ms"
+    # The time that it waited, not the one that has passed: a sentence that grew would be a new one in each cycle.
+    return f"node {other(memory.node)} has been silent on the network and on the drives for more than {wait} ms"
 
 
 def must_stop(turn: Turn, memory: Memory) -> str:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,53 +26,64 @@ SERVED: Final = "served.json"
 MAX_OFFERED: Final = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A snapshot and the map in it.  That of many volumes takes longer than a tick to decode, so the agent has it done
+    in a thread."""
+
+    raw: bytes
+    sha256: str
+    map: ServiceMap
+
+    @classmethod
+    def of(cls, raw: bytes) -> Decoded:
+        """Raises ``ValueError`` for what is no snapshot."""
+        found = snapshot.unpack(raw)
+        if found is None:
+            raise ValueError("it is no snapshot of an array")
+        return cls(raw, hashlib.sha256(raw).hexdigest(), found.map)
+
+
 class Maps:
     """``current`` is the newest map known here, ``certain`` the place in the journal that it was read from: None for
     one that no record has named."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._offered: dict[str, bytes] = {}
+        self._offered: dict[str, Decoded] = {}
         self._raw = b""
+        self._unkept: bytes | None = None
         self.current: ServiceMap | None = None
         self.certain: SnapshotAt | None = None
         with contextlib.suppress(OSError, ValueError):  # a cache that cannot be used is none
-            self.current = _map_in((folder / CACHE).read_bytes())
+            self.current = Decoded.of((folder / CACHE).read_bytes()).map
 
-    def offer(self, raw: bytes) -> ServiceMap:
-        """A snapshot that an order brought; a record may name it later.  Raises ``ValueError`` for what is none."""
-        found = _map_in(raw)
-        self._offered[_digest(raw)] = raw
+    def offer(self, one: Decoded) -> None:
+        """A snapshot that an order brought; a record may name it later."""
+        self._offered[one.sha256] = one
         while len(self._offered) > MAX_OFFERED:
             del self._offered[next(iter(self._offered))]
-        return found
 
-    def learn(self, raw: bytes) -> None:
-        """What the array is, before a record has told; an older one than what is known changes nothing.  Raises
-        ``ValueError``."""
-        found = self.offer(raw)
-        if self.certain is None and (self.current is None or found.generation >= self.current.generation):
-            self.current = found
-            self._keep(raw)
+    def learn(self, one: Decoded) -> None:
+        """What the array is, before a record has told; an older one than what is known changes nothing."""
+        self.offer(one)
+        if self.certain is None and (self.current is None or one.map.generation >= self.current.generation):
+            self.current = one.map
+            self._unkept = one.raw
 
     def wanted(self, memory: Memory) -> SnapshotAt | None:
         """The snapshot to be read from the drives, if there is one; what an order brought is taken at once."""
         named = _named(memory)
         if named is None or named == self.certain:
             return None
-        raw = self._offered.get(named.sha256)
-        return named if raw is None or not self.take(named, raw) else None
+        offered = self._offered.get(named.sha256)
+        return named if offered is None or not self.take(named, offered) else None
 
-    def take(self, at: SnapshotAt, raw: bytes) -> bool:
+    def take(self, at: SnapshotAt, one: Decoded) -> bool:
         """A snapshot as a record names it; whether it is that one."""
-        if _digest(raw) != at.sha256:
+        if one.sha256 != at.sha256:
             return False
-        try:
-            self.current = _map_in(raw)
-        except ValueError:
-            return False
-        self.certain, self._raw = at, raw
-        self._keep(raw)
+        self.current, self.certain, self._raw, self._unkept = one.map, at, one.raw, one.raw
         return True
 
     def newest(self, memory: Memory) -> bytes | None:
@@ -79,7 +91,18 @@ class Maps:
         named = _named(memory)
         return self._raw if named is not None and named == self.certain else None
 
-    def _keep(self, raw: bytes) -> None:
+    @property
+    def kept(self) -> bool:
+        """Whether the cache holds, or is being given, what it is to hold."""
+        return self._unkept is None
+
+    def unkept(self) -> bytes | None:
+        """What the cache is to hold now and does not; once."""
+        raw, self._unkept = self._unkept, None
+        return raw
+
+    def keep(self, raw: bytes) -> None:
+        """Write the cache; it may be done in a thread, by one at a time."""
         _write(self._folder / CACHE, raw)
 
 
@@ -120,22 +143,11 @@ class Served:
             _write(self._path, json.dumps({"key": f"{key:016x}"}).encode())
 
 
-def _map_in(raw: bytes) -> ServiceMap:
-    found = snapshot.unpack(raw)
-    if found is None:
-        raise ValueError("it is no snapshot of an array")
-    return found.map
-
-
 def _named(memory: Memory) -> SnapshotAt | None:
     records: list[Record] = [memory.record] if memory.record is not None else []
     if memory.takeover is not None and memory.takeover.found is not None:
         records.append(memory.takeover.found)
     return max(records, key=lambda record: record.at).snapshot if records else None
-
-
-def _digest(raw: bytes) -> str:
-    return hashlib.sha256(raw).hexdigest()
 
 
 def _write(path: Path, raw: bytes) -> None:

@@ -457,7 +457,7 @@ class Seen:
     """Everything a node sees at one moment.  ``map`` is that of the newest record whose snapshot was read, else the
     cached one; None until the array is known here.  ``newest`` is the highest position of a record that the peer's
     slots announce. ``outcome`` is one that has not been shown before; several wait for their cycles in turn.
-    ``orders`` are new."""
+    ``orders`` are new.  ``unfit`` says why this machine may not begin to serve."""
 
     engine: Engine = field(default_factory=Engine)
     peer: Peer = field(default_factory=Peer)
@@ -470,6 +470,7 @@ class Seen:
     holds: frozenset[NodeName] = frozenset()
     ports_up: int = 1
     ports: int = 1
+    unfit: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from typing import Any
 from ha.memory import Memory
 from ha.model import EngineState, Seen
 from ha.policy import Policy
+from ha.watchdog import WatchdogState
 
 FORMAT = 1
 
@@ -76,6 +77,16 @@ def _peer(seen: Seen, now: int) -> dict[str, Any]:
         "phase": str(peer.says.phase) if peer.says else None,
         "holds": sorted(peer.says.holds) if peer.says else [],
         "paths": {name: {"hears_us": hears, "heard": heard} for name, (hears, heard) in sorted(peer.paths.items())},
+    }
+
+
+def watchdog(state: WatchdogState) -> dict[str, Any]:
+    """The machine's watchdog."""
+    return {
+        "armed": state.armed,
+        "identity": state.identity,
+        "timeout_s": state.timeout_s,
+        "problem": state.problem,
     }
 
 

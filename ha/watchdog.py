@@ -7,9 +7,11 @@ its own: ``ping`` is called by the agent's loop, after a decision that was made 
 Three modes, as Patroni has them: ``off``; ``automatic``, used where there is one; ``required``, without which the
 node does not serve (HA-046), and which must be able to reset the machine within ``TIMEOUT_S``.
 
-- It is armed when the node becomes a member (``arm``), and let go in order when it is one no longer (``release``): the
-  magic character before the close, or else the machine would be reset after a planned end of the agent.
+- It is armed before the node serves (``arm``), and let go in order when it does so no longer (``release``): the magic
+  character before the close, or else the machine would be reset after a planned end of the agent.
 - An agent that crashes leaves it running; the next one opens it again within ``TIMEOUT_S``, or the machine is reset.
+- While the array is paused it does not run: the agents may be away then, and nobody would take over what a reset ends.
+- A node that serves already goes on when a required one fails, says so and tries it again: hosts would be worse off.
 
 Source: Documentation/watchdog/watchdog-api.rst and include/uapi/linux/watchdog.h of Linux.
 """
@@ -22,7 +24,8 @@ import os
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from pathlib import Path
+from typing import Final, Literal, Protocol, get_args
 
 from controlplane.domain.errors import Refused
 
@@ -31,6 +34,9 @@ DEVICE: Final = "/dev/watchdog"
 TIMEOUT_S: Final = 10
 PING_MS: Final = 1_000
 """Between two signs of life; many of them fit into the timeout."""
+AGAIN_MS: Final = 1_000
+"""Between two attempts to open one that could not be used."""
+_NO_WAY_OUT: Final = Path("/sys/class/watchdog")
 _INFO: Final = struct.Struct("@II32s")
 _INT: Final = struct.Struct("@i")
 _READ, _READ_WRITE = 2, 3
@@ -52,6 +58,9 @@ class Device(Protocol):
 
     identity: str
     magic_close: bool
+    """It goes on when it is closed without the magic character."""
+    stoppable: bool
+    """It can be stopped at all."""
 
     def set_timeout(self, timeout_s: int) -> int:
         """Ask for a timeout; returns the one that holds.  Raises ``OSError``."""
@@ -74,6 +83,7 @@ class LinuxDevice:
             options, _, name = _INFO.unpack(raw)
             self.identity = name.rstrip(b"\0").decode(errors="replace")
         self.magic_close = bool(options & _MAGIC_CLOSE_FLAG)
+        self.stoppable = not _no_way_out(path)
         self._settable = bool(options & _SET_TIMEOUT_FLAG)
 
     def set_timeout(self, timeout_s: int) -> int:
@@ -131,8 +141,10 @@ class Watchdog:
             _let_go(device)
             self._without(problem)
         self._device, self._pinged_at = device, None
-        if not device.magic_close:
+        if not device.stoppable:
             problem = problem or "it cannot be stopped: the machine is reset when the agent ends"
+        elif not device.magic_close:
+            problem = problem or "it stops when the agent ends, even where that has crashed"
         self.state = WatchdogState(armed=True, identity=device.identity, timeout_s=timeout_s, problem=problem)
 
     def ping(self, now: int) -> None:
@@ -149,8 +161,9 @@ class Watchdog:
         self._pinged_at = now
 
     def release(self) -> None:
-        """The node serves no more, and is well: stop the watchdog."""
-        if self._device is None:
+        """The node serves no more, and is well: stop the watchdog.  One that cannot be stopped is kept and goes on
+        getting its signs of life."""
+        if self._device is None or not self._device.stoppable:
             return
         device, self._device = self._device, None
         _let_go(device)
@@ -165,6 +178,78 @@ class Watchdog:
                 why=why,
                 remedy="load the driver (softdog where the machine has none), or set the watchdog to automatic",
             )
+
+
+class Watch:
+    """When the watchdog of a node runs.  ``note`` gets a sentence for the history."""
+
+    def __init__(self, watchdog: Watchdog, mode: Mode, note: Callable[[str], None]) -> None:
+        self._watchdog = watchdog
+        self._mode: Mode = mode
+        self._note = note
+        self._noted = ""
+        self._first = True
+        self._failed_at: int | None = None
+        self._why = ""
+
+    @property
+    def state(self) -> WatchdogState:
+        """What status shows."""
+        return self._watchdog.state
+
+    def look(self, now: int, *, serves: bool, could: bool) -> str:
+        """Before each decision: arm it or let it go.  ``serves``: the node is a member or about to be one, and not
+        paused; ``could``: it has what it takes to become one.  Returns why it may not be admitted."""
+        wanted = serves or (could and self._mode == "required")
+        # One that a crashed agent has left running is to be taken up in any case.
+        if wanted or self._first:
+            self._arm(now)
+        self._first = False
+        if not wanted:
+            self._watchdog.release()
+        return self._why if wanted else ""
+
+    def alive(self, now: int) -> None:
+        """A cycle has been done."""
+        try:
+            self._watchdog.ping(now)
+        except Refused as problem:
+            self._failed_at, self._why = now, f"{problem}: {problem.why}"
+        if self.state.problem != self._noted:
+            self._noted = self.state.problem
+            self._note(f"the watchdog: {self._noted or 'it can be used again'}")
+
+    def end(self, *, served: bool) -> None:
+        """The agent ends in order.  With something served here it is left running, as after a crash."""
+        if not served:
+            self._watchdog.release()
+
+    def _arm(self, now: int) -> None:
+        if self._failed_at is not None and now - self._failed_at < AGAIN_MS:
+            return
+        try:
+            self._watchdog.arm()
+        except Refused as problem:
+            self._failed_at, self._why = now, f"{problem}: {problem.why}"
+        else:
+            self._failed_at, self._why = None if self.state.armed else now, ""
+
+
+def mode_of(name: str) -> Mode:
+    """The mode of that name; raises ``ValueError``."""
+    for mode in get_args(Mode):
+        if mode == name:
+            return mode  # type: ignore[no-any-return]
+    raise ValueError(f"there is no way {name!r} to use a watchdog")
+
+
+def _no_way_out(path: str) -> bool:
+    """Whether the kernel was told never to stop it; one whose kernel does not say so can be stopped."""
+    name = "watchdog0" if path == DEVICE else Path(path).name
+    try:
+        return (_NO_WAY_OUT / name / "nowayout").read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        return False
 
 
 def _let_go(device: Device) -> None:

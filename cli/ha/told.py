@@ -196,6 +196,7 @@ def _node(node: str, view: Heard | None) -> dict[str, Any]:
         "own_slot_ms": view.own_slot_ms,
         "built_generation": view.built,
         "evictions": view.evictions.get(node, 0),
+        "watchdog_problem": view.watchdog,
         "sentence": view.sentence,
         "last_takeover": None if view.takeover is None else _takeover(view.takeover),
     }
@@ -251,6 +252,8 @@ def _nodes(views: Mapping[str, Heard]) -> Iterator[str]:
             if view.sentence:
                 yield f"  it says: {view.sentence}"
             yield f"  {_lease(view)}"
+            if view.watchdog:
+                yield f"  watchdog: {view.watchdog}"
 
 
 def _lease(view: AgentView) -> str:

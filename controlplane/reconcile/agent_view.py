@@ -67,6 +67,8 @@ class AgentView:
     peer_slot_ms: int | None = None
     paths: tuple[PathView, ...] = ()
     takeover: TakeoverView | None = None
+    watchdog: str = ""
+    """What is wrong with the machine's watchdog, or that there is none; empty where all is well or nobody asked."""
 
     @property
     def has_a_record(self) -> bool:
@@ -118,6 +120,7 @@ class AgentView:
                 for name, path in peer["paths"].items()
             ),
             takeover=_takeover(body),
+            watchdog=str(body.get("watchdog", {}).get("problem", "")),
         )
 
 

@@ -96,9 +96,16 @@ class Stream:
         except (BlockingIOError, InterruptedError):
             pass
         except OSError as problem:
+            came = came or self._left_behind()
             if not came:
                 raise GoneError(problem.strerror or str(problem)) from problem
         return taken, came
+
+    def _left_behind(self) -> bytes:
+        """What the other side said before it ended: it need not have read all that was sent."""
+        with contextlib.suppress(OSError):
+            return self._sock.recv(_READ_BYTES)
+        return b""
 
     def _read(self) -> bytes:
         came = self._sock.recv(_READ_BYTES)

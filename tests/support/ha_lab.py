@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +36,13 @@ VOLUMES: Final = (
     Volume(name="wide", size_bytes=6 * MIB, pool="fast", home="a", hosts=("h1",)),
     Volume(name="safe", size_bytes=3 * MIB, pool="safe", home="b", hosts=("h1",)),
 )
+_WAITING: Final = """
+import pathlib, sys
+from ha import agent
+(pathlib.Path(sys.argv[1]).parent / "loaded").touch()
+sys.stdin.read()
+raise SystemExit(agent.main(sys.argv[1:]))
+"""
 Statuses = Mapping[NodeName, dict[str, Any]]
 
 
@@ -44,7 +51,7 @@ class HaLab:
     """``engines`` of the shelf and the nodes are in ``lab``; ``agents`` are processes by node."""
 
     lab: SmallLab
-    policy: str = "fast"
+    policy: str = "slow"
     agents: dict[NodeName, subprocess.Popen[bytes]] = field(default_factory=dict)
     services: dict[NodeName, int] = field(default_factory=dict)
 
@@ -87,14 +94,38 @@ class HaLab:
             )
             (self.folder(node) / "config.json").write_text(config.to_json(), encoding="utf-8")
 
+    def reconfigure(self, node: NodeName, **changes: Any) -> None:
+        """Change what the agent is started with the next time."""
+        path = self.folder(node) / "config.json"
+        config = AgentConfig.from_json(path.read_text(encoding="utf-8"))
+        path.write_text(replace(config, **changes).to_json(), encoding="utf-8")
+
     def start_agent(self, node: NodeName) -> None:
         """Start it, and wait until it answers."""
-        log = self.folder(node) / "log"
-        with log.open("ab") as out, self.lab.on(node):
-            self.agents[node] = subprocess.Popen(
-                [sys.executable, "-m", "ha.agent", str(self.folder(node) / "config.json")],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=ROOT, start_new_session=True,
+        self.agents[node] = self._agent(node, ["-m", "ha.agent"])
+        self._answers(node)
+
+    def replace_agent(self, node: NodeName) -> None:
+        """SIGKILL, and the next one at once: it has loaded everything before, so that this costs no part of a lease."""
+        (self.folder(node) / "loaded").unlink(missing_ok=True)
+        fresh = self._agent(node, ["-c", _WAITING], subprocess.PIPE)
+        assert fresh.stdin is not None
+        while not (self.folder(node) / "loaded").exists():
+            assert fresh.poll() is None
+        self.kill_agent(node)
+        fresh.stdin.close()
+        self.agents[node] = fresh
+        self._answers(node)
+
+    def _agent(self, node: NodeName, how: list[str], stdin: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+        with (self.folder(node) / "log").open("ab") as out, self.lab.on(node):
+            return subprocess.Popen(
+                [sys.executable, *how, str(self.folder(node) / "config.json")],
+                stdin=stdin, stdout=out, stderr=out, cwd=ROOT, start_new_session=True,
             )  # fmt: skip
+
+    def _answers(self, node: NodeName) -> None:
+        log = self.folder(node) / "log"
         while self.agents[node].poll() is None:
             try:
                 self.control(node).status()
@@ -226,7 +257,7 @@ class HaLab:
 
 
 @contextmanager
-def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "fast") -> Iterator[HaLab]:
+def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "slow") -> Iterator[HaLab]:
     """Engines and agents, the array formed and each node serving its own groups."""
     with small_lab(kind, folder, *(volumes or VOLUMES)) as lab:
         made = HaLab(lab, policy)

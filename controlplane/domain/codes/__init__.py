@@ -18,6 +18,7 @@ from controlplane.domain.codes import (
     ha_cli,
     ha_drives,
     ha_journal,
+    ha_power,
     host,
     plan,
     rpc,
@@ -39,6 +40,7 @@ _AREAS: Final = (
     ha_cli,
     ha_drives,
     ha_journal,
+    ha_power,
     host,
     cli,
 )

@@ -50,3 +50,20 @@ def test_a_folder_that_cannot_be_written_ends_nothing(tmp_path: Path) -> None:
     kept.close()
     assert history.read(tmp_path / "gone") == []
     assert "absent" in shown.getvalue()
+
+
+def test_a_sentence_whose_numbers_change_is_written_once_a_second() -> None:
+    said = history.Said()
+    written = [now for now in range(0, 3_000, 10) if said.news(f"waits {3_000 - now} ms for node b", now)]
+    assert written == [0, 1_000, 2_000]
+    assert said.news("asks node b", 2_001)
+    assert not said.news("asks node b", 9_000)
+    assert said.news("asks node c", 9_001), "what differs by more than numbers is written at once"
+
+
+def test_numbers_that_changed_once_are_written_in_the_end() -> None:
+    said = history.Said()
+    assert said.news("leads epoch 1", 5_000)
+    assert not said.news("leads epoch 2", 5_010)
+    assert said.news("leads epoch 2", 6_000)
+    assert not said.news("leads epoch 2", 7_000)

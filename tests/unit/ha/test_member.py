@@ -581,3 +581,11 @@ def test_a_paused_follower_whose_leader_is_gone_can_be_resumed() -> None:
     decision = hand.cycle(orders=(Pause(number=1, paused=False),))
     assert [r.code for r in decision.actions.replies] == [""]
     assert hand.memory.phase is Phase.TAKING
+
+
+def test_who_is_the_only_member_does_not_stop_for_being_slow() -> None:
+    hand = Hand("a").as_member(members={"a": KEY["a"]}, owners={G1: "a", G2: "a"})
+    decision = hand.cycle(2_000)
+    assert decision.actions.kill is None
+    assert decision.actions.serve == {G1, G2}
+    assert hand.cycle(hand.policy.boot_ms).actions.kill is not None, "what cannot last is ended all the same"

@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from controlplane.domain.errors import Refused
-from ha.watchdog import PING_MS, TIMEOUT_S, LinuxDevice, Watchdog
+from ha.watchdog import PING_MS, TIMEOUT_S, LinuxDevice, Watch, Watchdog, mode_of
 
 Mode = Literal["off", "automatic", "required"]
 
@@ -21,6 +21,7 @@ class Kernel:
     def __init__(self, *, longest_s: int = 60, fixed_s: int = 0, present: bool = True) -> None:
         self.identity = "Kernel's"
         self.magic_close = True
+        self.stoppable = True
         self.present = present
         self.broken = False
         self.opened = 0
@@ -35,6 +36,7 @@ class Kernel:
         if not self.present:
             raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self.opened += 1
+        self.broken = False
         self.running = True
         self.left_s = self._timeout_s
         return self
@@ -53,6 +55,9 @@ class Kernel:
 
     def close(self) -> None:
         self.running = self._last[-1:] != b"V"
+
+    def reset(self) -> bool:
+        return self.running and self.left_s <= 0
 
     def second(self) -> None:
         if self.running:
@@ -135,6 +140,111 @@ def test_one_that_fails_later_is_given_up_or_refused() -> None:
             watchdog.ping(0)
         assert not watchdog.state.armed
         assert watchdog.state.problem
+
+
+class Agent:
+    """What the loop does each second, and what it noted down."""
+
+    def __init__(self, mode: Mode, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.noted: list[str] = []
+        self.watch = Watch(made(mode, kernel), mode, self.noted.append)
+        self.now = 0
+
+    def second(self, *, serves: bool = False, could: bool = False) -> str:
+        self.now += 1000
+        why = self.watch.look(self.now, serves=serves, could=could)
+        self.watch.alive(self.now)
+        self.kernel.second()
+        return why
+
+
+@pytest.mark.parametrize("mode", ["automatic", "required"])
+def test_it_runs_from_before_the_node_serves_until_it_does_no_more(mode: Mode) -> None:
+    agent = Agent(mode, Kernel())
+    assert agent.second() == ""
+    assert not agent.kernel.running
+    assert agent.second(could=True) == ""
+    assert agent.kernel.running == (mode == "required"), "what is required is armed before anybody admits the node"
+    for _ in range(3 * TIMEOUT_S):
+        assert agent.second(serves=True) == ""
+        assert agent.kernel.running
+        assert not agent.kernel.reset()
+    agent.second()
+    assert not agent.kernel.running
+    assert agent.noted == []
+
+
+def test_a_node_that_needs_one_is_unfit_until_it_is_there() -> None:
+    agent = Agent("required", Kernel(present=False))
+    agent.second()
+    for _ in range(3):
+        why = agent.second(could=True)
+        assert "HA-046" in why
+        assert "No such file" in why
+    assert len(agent.noted) == 1
+    agent.kernel.present = True
+    assert agent.second(could=True) == ""
+    assert agent.kernel.running
+    assert agent.noted[1:] == ["the watchdog: it can be used again"]
+    assert Agent("automatic", Kernel(present=False)).second(serves=True, could=True) == ""
+
+
+def test_one_that_was_not_tried_again_yet_does_not_make_the_node_fit() -> None:
+    agent = Agent("required", Kernel(present=False))
+    assert agent.watch.look(0, serves=False, could=False) == ""
+    assert "HA-046" in agent.watch.look(1, serves=False, could=True)
+
+
+def test_one_that_a_crashed_agent_left_running_is_taken_up() -> None:
+    kernel = Kernel()
+    Agent("automatic", kernel).second(serves=True)
+    assert kernel.running
+    agent = Agent("automatic", kernel)
+    for _ in range(2 * TIMEOUT_S):
+        agent.second()
+        assert not kernel.reset()
+    assert not kernel.running
+
+
+def test_one_that_cannot_be_stopped_is_kept_alive() -> None:
+    kernel = Kernel()
+    kernel.stoppable = False
+    agent = Agent("automatic", kernel)
+    for serves in (False, True, False):
+        for _ in range(2 * TIMEOUT_S):
+            agent.second(serves=serves)
+            assert not kernel.reset()
+    assert "cannot be stopped" in agent.watch.state.problem
+    assert len(agent.noted) == 1
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_the_end_of_an_agent_stops_it_only_with_nothing_served(served: bool) -> None:
+    agent = Agent("required", Kernel())
+    agent.second(serves=True)
+    agent.watch.end(served=served)
+    assert agent.kernel.running == served
+
+
+@pytest.mark.parametrize("mode", ["automatic", "required"])
+def test_one_that_fails_while_the_node_serves_is_tried_again(mode: Mode) -> None:
+    agent = Agent(mode, Kernel())
+    agent.second(serves=True)
+    agent.kernel.broken = True
+    agent.second(serves=True)
+    assert not agent.watch.state.armed
+    agent.second(serves=True)
+    agent.second(serves=True)
+    assert agent.watch.state.armed
+    assert [note for note in agent.noted if "error" in note] == ["the watchdog: Input/output error"]
+    assert len(agent.noted) == 2
+
+
+def test_a_mode_is_one_of_three() -> None:
+    assert mode_of("required") == "required"
+    with pytest.raises(ValueError, match="perhaps"):
+        mode_of("perhaps")
 
 
 def test_what_is_written_to_a_device_file(tmp_path: Path) -> None:
