@@ -207,6 +207,7 @@ class FailoverLab(AbstractContextManager["FailoverLab"]):
         self.mend(node)
         if self.agents[node].poll() is not None:
             self.start_agent(node)
+        self.wait_for(lambda at: _decided(at, node))
         if not self.engines[node].running:
             self.restart_engine(node)
         self.wait_for(lambda at: not max(at.values(), key=lambda status: int(status["epoch"]))["resync"])
@@ -379,6 +380,15 @@ class HostProcess(AbstractContextManager["HostProcess"]):
             self._process.wait()
             for pipe in (self._process.stdin, self._process.stdout):
                 cast("IO[bytes]", pipe).close()
+
+
+def _decided(at: Statuses, node: NodeName) -> bool:
+    """Whether the data plane of the node has ended, waits to be admitted, or is a member by the newest record; one that
+    was shut out while it was stopped is ended by its own node first."""
+    newest = max(at.values(), key=lambda status: int(status["epoch"]))
+    engine = at[node]["engine"]
+    admitted: bool = newest["members"].get(node) == engine["key"]
+    return engine["state"] != "alive" or at[node]["phase"] in ("outside", "joining") or admitted
 
 
 def late(why: str) -> DeadlineExceeded:

@@ -34,7 +34,7 @@ AGENT: Final = (
     "sys.exit(agent.main(sys.argv[1:]))",
 )
 SEEDS: Final = [int(seed) for seed in os.environ.get("WS7000_NEMESIS_SEEDS", "1,2,3").split(",")]
-STEPS: Final = int(os.environ.get("WS7000_NEMESIS_STEPS", "6"))
+STEPS: Final = int(os.environ.get("WS7000_NEMESIS_STEPS", "4"))
 
 pytestmark = pytest.mark.timeout(120 + 60 * STEPS)
 
@@ -57,34 +57,35 @@ class Nemesis:
 
     # -- what costs a node its data plane
 
-    def fault(self, name: str, node: NodeName) -> None:
+    def fault(self, node: NodeName, *names: str) -> None:
+        """While it serves something, so that the other node has to take it over."""
+        self.failback(node)
+        epoch = self.lab.wait_for(lambda at: self.lab.served(at)[node] == self.lab.home(node))[node]["epoch"]
         self.lab.note_down()
-        self.lab.befall(name, node)
-        self.all_served_by(other(node))
+        for name in names:
+            self.lab.befall(name, node)
+        peer, everything = other(node), self.lab.home("a") | self.lab.home("b")
+        self.lab.wait_for(lambda at: at[peer]["epoch"] > epoch and set(at[peer]["engine"]["raised"]) == everything)
         self.heal(node)
 
     def data_plane_crash(self, node: NodeName) -> None:
-        self.fault("data-plane-crash", node)
+        self.fault(node, "data-plane-crash")
 
     def data_plane_hang(self, node: NodeName) -> None:
-        self.fault("data-plane-hang", node)
+        self.fault(node, "data-plane-hang")
 
     def agent_crash(self, node: NodeName) -> None:
-        self.fault("agent-crash", node)
+        self.fault(node, "agent-crash")
 
     def agent_hang(self, node: NodeName) -> None:
-        self.fault("agent-hang", node)
+        self.fault(node, "agent-hang")
 
     def node_silent(self, node: NodeName) -> None:
         """It goes on afterwards, with what it had not written yet."""
-        self.fault("node-silent", node)
+        self.fault(node, "node-silent")
 
     def everything_crashes(self, node: NodeName) -> None:
-        self.lab.note_down()
-        for name in self.choice.sample(("data-plane-crash", "agent-crash"), 2):
-            self.lab.befall(name, node)
-        self.all_served_by(other(node))
-        self.heal(node)
+        self.fault(node, *self.choice.sample(("data-plane-crash", "agent-crash"), 2))
 
     def crash_and_back_at_once(self, node: NodeName) -> None:
         """A supervisor starts the engine again while the other node takes over."""
@@ -150,10 +151,6 @@ class Nemesis:
             else:
                 return
         raise AssertionError(f"the order is refused again and again: {problem}")
-
-    def all_served_by(self, node: NodeName) -> None:
-        everything = self.lab.home("a") | self.lab.home("b")
-        self.lab.wait_for(lambda at: set(at[node]["engine"]["raised"]) == everything)
 
     def heal(self, node: NodeName) -> None:
         """Start what has ended and apply, until both nodes are members and everything is served."""
