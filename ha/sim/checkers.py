@@ -20,7 +20,6 @@ from ha.model import NODES, GroupId, Record, other
 from ha.sim.drives import DATA, JOURNAL, TAKE_OVER, Command, Drive, Watch
 from ha.sim.linear import check
 from ha.sim.loop import MS, SECOND
-from ha.sim.net import PATHS
 
 if TYPE_CHECKING:
     from ha.sim.engine import DataPlane, Volume
@@ -159,8 +158,9 @@ class Checkers(Watch):
                 self.breaks("lease", f"node {who} was fenced on drive {drive.name} while it holds its lease")
 
     def _unheard(self, node: Node) -> bool:
-        """Whether nothing it says passes: a node outside, which cannot read the slots, has to take it for dead."""
-        return all((node.name, path) in self.world.network.cut for path in PATHS)
+        """Whether nothing that it says passes, or has until a moment ago: a node outside, which cannot read the
+        slots, has to take it for dead, and what it then sent may land when the ways are mended."""
+        return self.world.network.silent_since(node.name, self.world.loop.now - 2 * SECOND)
 
     def _holds_lease(self, node: Node) -> bool:
         engine, until = node.engine, node.leash.until

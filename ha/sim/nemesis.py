@@ -219,7 +219,7 @@ class Nemesis:
         self._say("no heartbeat passes from " + ", ".join(f"{sender} on {path}" for sender, path in sorted(ways)))
         self.world.network.cut |= ways
         length = self.rng.randrange(50 * MS, 4 * SECOND)
-        self._until_mended(length, lambda: self.world.network.cut.difference_update(ways))
+        self._until_mended(length, lambda: self.world.network.mend(ways))
 
     def _ports(self) -> None:
         node = self._node()

@@ -24,6 +24,8 @@ class Network:
         self.rng = rng
         self.deliver: Callable[[NodeName, str, Any], None] = lambda _to, _path, _message: None
         self.cut: set[tuple[NodeName, str]] = set()
+        self.mended_at: dict[tuple[NodeName, str], int] = {}
+        """When a way that had been cut was last mended."""
         """Ways that nothing passes: (sender, path)."""
         self.loss = rng.choice((0.0, 0.001, 0.02))
         self.slow_ms = rng.choice((1, 1, 5, 30))
@@ -43,4 +45,15 @@ class Network:
 
     def heal(self) -> None:
         """Every way is open again."""
-        self.cut.clear()
+        self.mend(set(self.cut))
+
+    def mend(self, ways: set[tuple[NodeName, str]]) -> None:
+        """Let messages pass again."""
+        for way in ways & self.cut:
+            self.mended_at[way] = self.loop.now
+        self.cut -= ways
+
+    def silent_since(self, node: NodeName, since: int) -> bool:
+        """Whether, at some time after ``since``, nothing that ``node`` said passed."""
+        ways = [(node, path) for path in PATHS]
+        return all(way in self.cut or self.mended_at.get(way, -1) >= since for way in ways)
