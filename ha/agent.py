@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from controlplane.domain.desired import PowerPolicy
 from controlplane.domain.errors import Conflict, Ws7000Error
 from dataplane.rpc.mux import Mux
 from ha.adapters import realtime
@@ -28,6 +29,7 @@ from ha.adapters.engine import Connection, EngineAccess
 from ha.adapters.lease_page import AgentPage, now_ms, place_of
 from ha.adapters.moving import DataAddresses
 from ha.adapters.network import Network, read_secret
+from ha.adapters.power import PeerPower
 from ha.adapters.process import Leash
 from ha.beats import Beats
 from ha.config import AgentConfig
@@ -47,6 +49,8 @@ def read_config(path: Path) -> tuple[AgentConfig, Policy, bytes]:
         if config.policy not in POLICIES:
             raise ValueError(f"there is no policy {config.policy!r}")
         mode_of(config.watchdog)
+        if config.power not in (PowerPolicy.OFF, PowerPolicy.AFTER_TAKEOVER):
+            raise ValueError(f"power is off or after-takeover, not {config.power!r}")
         Path(config.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
     except (OSError, ValueError, TypeError, KeyError) as problem:
         raise Ws7000Error(
@@ -120,10 +124,11 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
 
     mode = mode_of(config.watchdog)
     addresses = DataAddresses(config.addresses, lambda what: kept.write("addresses", what))
+    power = PeerPower(config, policy.lease_ms, lambda what: kept.write("power", what))
     agent = Agent(
         config, policy, now_ms,
         drives=drives, beats=beats, wire=network, page=page, leash=Leash(page), kept=kept,
-        ports=Ports(config.interfaces, every_ms=1000), addresses=addresses,
+        ports=Ports(config.interfaces, every_ms=1000), addresses=addresses, power=power,
         watch=Watch(Watchdog(mode, config.watchdog_device), mode, lambda what: kept.write("watchdog", what)),
     )  # fmt: skip
     failed: list[BaseException] = []
@@ -151,6 +156,7 @@ async def serve(config: AgentConfig, policy: Policy, secret: bytes) -> None:
     finally:
         network.close()
         await desk.close()
+        power.close()
         kept.close()
     if failed:
         raise failed[0]

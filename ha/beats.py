@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from ha.config import HeartbeatPath
-from ha.heartbeat import Codec, Hearing
+from ha.heartbeat import CODES, Codec, Hearing
 from ha.model import NodeName, Peer, Says
 from ha.policy import Policy
 from ha.says import HostConnection
@@ -76,6 +76,7 @@ class Beats:
         return self._hearing.peer(now)
 
     @property
-    def refused(self) -> dict[str, int]:
-        """How many datagrams were refused, by reason."""
-        return {str(reason): count for reason, count in self._hearing.refusals.items()}
+    def refused(self) -> dict[str, dict[str, str | int]]:
+        """How many datagrams were refused, by reason, each with the code of its page."""
+        found = self._hearing.refusals
+        return {str(reason): {"code": CODES[reason], "count": found[reason]} for reason in sorted(found)}

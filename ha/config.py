@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from controlplane.domain.desired import Bmc
 from ha.model import NodeName
 
 
@@ -56,6 +57,10 @@ class AgentConfig:
     watchdog: str = "off"
     """off, automatic or required."""
     watchdog_device: str = "/dev/watchdog"
+    power: str = "off"
+    """off or after-takeover: whether the peer is power-cycled once it was shut out."""
+    peer_bmc: Bmc | None = None
+    """What switches the peer's power."""
 
     def to_json(self) -> str:
         """The file's text."""
@@ -68,4 +73,6 @@ class AgentConfig:
         body["paths"] = tuple(HeartbeatPath(**path) for path in body["paths"])
         body["addresses"] = tuple(DataAddress(**address) for address in body["addresses"])
         body["interfaces"] = tuple(body["interfaces"])
+        if body.get("peer_bmc") is not None:
+            body["peer_bmc"] = Bmc(**body["peer_bmc"])
         return cls(**body)

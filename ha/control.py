@@ -125,6 +125,11 @@ def _not_understood(why: str) -> UsageError:
     )
 
 
+def no_state(problem: ValueError) -> UsageError:
+    """HA-032, for a snapshot that holds something else."""
+    return _not_understood(f"the snapshot is no state of an array: {problem}")
+
+
 def orders_of(request: Request, groups: frozenset[GroupId] | None) -> tuple[Callable[[int], Order], ...]:
     """The orders that a request stands for, to be given one after the other; each gets its number when its turn comes.
     ``groups`` are those of the array, None while it is not known."""

@@ -23,6 +23,7 @@ from ha import control, history, status
 from ha.adapters.engine import Connection, EngineAccess
 from ha.adapters.lease_page import NOBODY, AgentPage, Process
 from ha.adapters.moving import DataAddresses
+from ha.adapters.power import PeerPower
 from ha.adapters.process import Leash
 from ha.adapters.realtime import Sweeper
 from ha.adapters.sockets import Listing
@@ -31,7 +32,7 @@ from ha.beats import Beats, Wire
 from ha.config import AgentConfig
 from ha.decide import Decision, decide, first
 from ha.maps import Built, Maps, Served
-from ha.memory import Memory
+from ha.memory import Kind, Memory
 from ha.model import (
     NO_KEY,
     Actions,
@@ -110,6 +111,7 @@ class Agent:
         ports: Callable[[], tuple[int, int]],
         addresses: DataAddresses,
         watch: Watch,
+        power: PeerPower,
     ) -> None:
         self._config = config
         self._policy = policy
@@ -124,6 +126,7 @@ class Agent:
         self._ports = ports
         self._addresses = addresses
         self._watch = watch
+        self._power = power
         self._listing = Listing(config.node, clock)
         self._unlisted = ""
         folder = Path(config.folder)
@@ -145,6 +148,7 @@ class Agent:
         self._kicking: asyncio.Future[tuple[bool, str]] | None = None
         self._stopping = False
         self._unleashed = ""
+        self._raised: frozenset[GroupId] = frozenset()
         self._killed = NO_KEY
         self.engine: EngineAccess | None = None
 
@@ -299,6 +303,13 @@ class Agent:
         if after.taken_at is not None and after.taken_at != before.taken_at and after.timeline:
             steps = [{"at_ms": at - after.timeline[0][0], "what": what} for at, what in after.timeline]
             self._history.write("takeover", f"took over in {steps[-1]['at_ms']} ms", steps=steps)
+            if before.takeover is not None and before.takeover.kind is Kind.FAILOVER:
+                heard_at = self._seen.peer.heard_at
+                self._power.taken(forced=before.takeover.forced, heard_at=heard_at, now=self._seen_at)
+        if self._seen.engine.raised != self._raised:
+            self._raised = self._seen.engine.raised
+            groups = ", ".join(sorted(str(group) for group in self._raised))
+            self._history.write("serves", f"ANA groups served here: {groups or 'none'}")
         if after.phase is Phase.MEMBER:
             self._asked.joined()
 
@@ -388,6 +399,7 @@ class Agent:
         )
         body["connections"] = self._listing.count
         body["watchdog"] = status.watchdog(self._watch.state)
+        body["peer"]["refused"] = self._beats.refused
         if self.engine is not None:
             body["engine"] |= {
                 "pid": self.engine.process.pid or None,

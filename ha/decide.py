@@ -156,6 +156,8 @@ def _taking(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
     says = turn.seen.peer.says
     if before.kind is not Kind.FAILOVER and says is not None and heard(turn) and says.phase is Phase.MEMBER:
         memory = takeover.give_up(turn, memory, f"node {says.node} serves")
+    elif before.kind is not Kind.FAILOVER and not before.forced and memory.awake_since == turn.now:
+        memory = takeover.give_up(turn, memory, "this agent was away, and much may have happened")
     else:
         memory = takeover.advance(turn, memory, outcome)
     if memory.takeover is not None:

@@ -12,9 +12,9 @@ block), kill a process that is not the one on the page.
 What always holds
 - It holds a pidfd of the data plane, and has compared the start time after opening it: another process that has got
   the same number is never killed.
-- It sleeps until the lease's end, reads the page again, and kills when the clock is past the end.  An agent that
-  renews costs it one wake-up for each lease.  While nothing is armed it looks every ``_LOOK_NS`` for whether
-  something is.
+- It sleeps until the lease's end, reads the page again, and kills when the clock is past the end.  It reads the page at
+  least every ``_GLANCE_NS``, since a lease can be made shorter too: the long one of a node that was the only member
+  ends when the other node is admitted.  While nothing is armed it looks every ``_LOOK_NS`` for whether something is.
 - A page that cannot be read counts as a lease that has ended, if there was one when it could be read last: the agent
   heals a damaged page within a tick, so one that stays so has no agent that could renew, and a lease that nobody can
   read is one that nobody can prove.  A kill without need costs a failover; a kill left out may cost a host its I/O.
@@ -46,6 +46,7 @@ EXIT_TAKEN: Final = 3
 EXIT_USAGE: Final = 2
 EXIT_FAILED: Final = 1
 _LOOK_NS: Final = 20_000_000
+_GLANCE_NS: Final = 50_000_000
 _READS: Final = 10
 """Before a page counts as unreadable; one that is read while it is written twice is torn in both slots, once."""
 _PRIORITY: Final = 50
@@ -88,7 +89,8 @@ class Guard:
         except OSError:
             return
         # Only now is it sure whom the descriptor stands for: the number may have been given away before.
-        if Process.of(process.pid) != process or not _may_signal(fd):
+        # One that has ended and was not waited for yet (a zombie) still has its number, and nothing to guard.
+        if Process.of(process.pid) != process or not _may_signal(fd) or _has_ended(fd):
             os.close(fd)
             return
         self.process, self.fd = process, fd
@@ -104,6 +106,12 @@ class Guard:
         if self.fd is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.fd, signal.SIGKILL)
+
+
+def _has_ended(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _may_signal(fd: int) -> bool:
@@ -163,7 +171,9 @@ class Leash:
         until = self._order.lease_until_ns
         guarded = self._guard.fd is not None and until is not None and readable
         # One nanosecond later than the end, so that the clock is past it.
-        self._alarm.at(until + 1 if guarded and until is not None and until >= now_ns() else now_ns() + _LOOK_NS)
+        now = now_ns()
+        ends = until + 1 if guarded and until is not None and until >= now else now + _LOOK_NS
+        self._alarm.at(min(ends, now + _GLANCE_NS))
         poll = select.poll()
         poll.register(self._alarm.fd, select.POLLIN)
         if self._guard.fd is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cli.commands.ha_bench import bench
 from cli.commands.ha_qualify import qualify_drive
 from cli.options import Format, Settings, array_options, output_options
 
@@ -40,6 +41,7 @@ def ha() -> None:
     """
 
 
+ha.add_command(bench)
 ha.add_command(qualify_drive)
 
 
@@ -250,6 +252,31 @@ def takeover(settings: Settings, peer_is_off: bool, node: NodeName | None) -> No
 
     out = Output(settings)
     take_over(out, _agents(settings, out), node=node, peer_is_off=peer_is_off)
+
+
+@ha.command()
+@click.argument("action", type=click.Choice(["status", "off", "on", "cycle"]))
+@click.option("--node", type=NODE_CHOICE, required=True, help="The node whose power it is.")
+@click.option("--yes", is_flag=True, help="Agree to end what runs there.")
+@array_options
+def power(settings: Settings, action: str, node: NodeName, yes: bool) -> None:
+    """Ask the BMC of a node for its power, or switch it.
+
+    off and cycle end what runs there at once: move its groups away before.  A node that is off is not turned on by
+    cycle.  Nothing that keeps data safe waits for this; a failed node is fenced at the drives.
+
+    \b
+    Example:
+      ws7000 ha power status --node b
+      ws7000 ha power cycle --node b --yes
+    See also: ws7000 ha switchover, ws7000 ha takeover
+    """
+    from cli.access import stored_state
+    from cli.ha.power import switch
+    from cli.output import Output
+
+    out = Output(settings)
+    switch(out, stored_state(settings, out).array, node, action, agreed=yes)
 
 
 @ha.command("drive-repaired")

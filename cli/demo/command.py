@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.demo import story
+from cli.demo.failover_chapter import FailoverResult, run_failover
 from cli.demo.kernel_chapter import KernelResult, run_kernel_host
 from cli.demo.lab import Lab
 from controlplane.domain.state import State
@@ -108,9 +109,12 @@ async def _our_host(lab: Lab, reconciler: Reconciler, state: State, say: Say) ->
             verified[name] = story.must(await story.read_all(connection.namespace(nsid), state.volumes[name]))
         moved = {path.address: path.ios - before[path.address] for path in connection.paths}
         say(f"host gpu1: read it all back through the other node, every block right ({_path_text(moved)})")
-        counters = connection.counters
         await asyncio.to_thread(reconciler.switchover, "home")
         say("switched back: each group is served by its home node again")
+        failover = await run_failover(lab, reconciler, connection, state, say)
+        verified[failover.verified.volume] = failover.verified
+        counters = connection.counters
+        connection_errors = counters.failed
     async with story.host_of(lab, "gpu2") as other:
         connection = await story.connect(lab, other, state)
         seen = sorted(connection.namespaces)
@@ -123,7 +127,8 @@ async def _our_host(lab: Lab, reconciler: Reconciler, state: State, say: Say) ->
         "verified": verified,
         "reads_by_path": moved,
         "failovers": counters.failovers,
-        "errors": counters.failed,
+        "errors": connection_errors,
+        "failover": failover,
         "gpu2_sees": seen,
     }
 
@@ -133,6 +138,7 @@ def _path_text(moved: dict[str, int]) -> str:
 
 
 def _result(lab: Lab, state: State, facts: dict[str, Any], kernel: KernelResult) -> dict[str, Any]:
+    failover: FailoverResult = facts["failover"]
     return {
         "apiVersion": "ws7000/v1",
         "kind": "DemoResult",
@@ -141,6 +147,7 @@ def _result(lab: Lab, state: State, facts: dict[str, Any], kernel: KernelResult)
         "nodes": [node.name for node in lab.array.nodes],
         "written_bytes": facts["written_bytes"],
         "host_errors": facts["errors"],
+        "failover": failover.to_json(),
         "kernel_host": kernel.to_json(),
         "volumes": [
             {
@@ -176,6 +183,11 @@ def _show(result: dict[str, Any], output: str, stream: TextIO) -> None:
             str(v["nsid"]), ", ".join(v["hosts"]), checked,
         )  # fmt: skip
     console.print(table)
+    crash = result["failover"]
+    console.print(
+        f"node a killed in the middle of {crash['writes']} writes: longest stall {crash['longest_stall_ms']} ms, "
+        f"{crash['wrong_blocks']} blocks wrong"
+    )
     console.print(f"host errors: {result['host_errors']}    Linux kernel host: {result['kernel_host']['summary']}")
 
 
@@ -183,11 +195,14 @@ def _how_to_look(lab: Lab, say: Say) -> None:
     common = f"-f {lab.spec} --state {lab.state}"
     # ./run puts the environment on PATH only for itself; what is printed has to work in the reader's shell.
     ws7000 = shutil.which("ws7000") or sys.argv[0]
-    pids = " ".join(str(engine.process.pid) for engine in lab.engines.values())
+    # The agents first: an agent sees a data plane that ends as a failure.
+    pids = " ".join(str(each.pid) for each in (*lab.agents.values(), *(e.process for e in lab.engines.values())))
     say("")
     say("still running; look around with:")
     say(f"  {ws7000} volume list {common}")
     say(f"  {ws7000} array plan {common}")
     say(f"     (edit {lab.spec} first: add a volume, remove one; then: array apply)")
-    say(f"  {ws7000} array switchover --to b {common}")
+    say(f"  {ws7000} ha status {common}")
+    say(f"  {ws7000} ha switchover --to b {common}")
+    say(f"  {ws7000} ha simulate data-plane-crash --node a --lab {lab.folder}, then: ha history {common}")
     say(f"and end it with: kill {pids}; rm -r {lab.folder}")

@@ -6,10 +6,12 @@ in the wrong place is seen.  Nothing here prints; ``command`` does.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import random
+import time
 import uuid as uuidlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cli.demo.lab import Lab
@@ -31,10 +33,11 @@ class Verified:
     wrong_blocks: int
 
 
-def pattern(volume: str, number: int, size: int) -> bytes:
-    """The content of block ``number``: random bytes by seed, then the SHA-256 of all that goes before."""
-    source = random.Random(f"{SEED}/{volume}/{number}")  # noqa: S311 - test data, not a secret
-    head = f"{volume}/{number}/".encode()
+def pattern(volume: str, number: int, size: int, turn: int = 0) -> bytes:
+    """The content of block ``number`` when it is written for the ``turn``-th time after the first: random bytes by
+    seed, then the SHA-256 of all that goes before."""
+    source = random.Random(f"{SEED}/{volume}/{number}/{turn}")  # noqa: S311 - test data, not a secret
+    head = f"{volume}/{number}/{turn}/".encode()
     body = head + source.randbytes(size - len(head) - 32)
     return body + hashlib.sha256(body).digest()
 
@@ -54,13 +57,49 @@ async def write_all(namespace: HostNamespace, record: VolumeRecord) -> int:
     return record.provisioned_bytes
 
 
-async def read_all(namespace: HostNamespace, record: VolumeRecord) -> Verified:
-    """Read the volume back and count the blocks that are not what was written."""
+class Rewriting:
+    """Writes block after block of a volume, each time with other content, until it is told to stop; remembers the last
+    content that was acknowledged for each block, and when acknowledgements came."""
+
+    def __init__(self, namespace: HostNamespace, record: VolumeRecord) -> None:
+        self._namespace = namespace
+        self._record = record
+        self._stop = asyncio.Event()
+        self.turns: dict[int, int] = {}
+        self.acknowledged = 0
+        self.longest_gap_s = 0.0
+
+    def stop(self) -> None:
+        """End after the block that is being written."""
+        self._stop.set()
+
+    async def until(self, count: int) -> None:
+        """Return when that many writes have been acknowledged."""
+        while self.acknowledged < count:
+            await asyncio.sleep(0.01)
+
+    async def run(self) -> None:
+        """Write until ``stop``; raises what a write ends with."""
+        size, turn, last = self._namespace.block_size, 0, time.monotonic()
+        while not self._stop.is_set():
+            turn += 1
+            for offset, length in blocks_of(self._record):
+                await self._namespace.write(offset // size, pattern(self._record.name, offset, length, turn))
+                self.turns[offset] = turn
+                now = time.monotonic()
+                self.longest_gap_s, last = max(self.longest_gap_s, now - last), now
+                self.acknowledged += 1
+                if self._stop.is_set():
+                    break
+
+
+async def read_all(namespace: HostNamespace, record: VolumeRecord, turns: Mapping[int, int] | None = None) -> Verified:
+    """Read the volume back and count the blocks that are not what was written; ``turns`` says for which turn."""
     size = namespace.block_size
     wrong = 0
     for offset, length in blocks_of(record):
         got = await namespace.read(offset // size, length // size)
-        wrong += bytes(got) != pattern(record.name, offset, length)
+        wrong += bytes(got) != pattern(record.name, offset, length, (turns or {}).get(offset, 0))
     return Verified(volume=record.name, size_bytes=record.provisioned_bytes, wrong_blocks=wrong)
 
 

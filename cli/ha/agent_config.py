@@ -59,6 +59,8 @@ def agent_config(
         interfaces=tuple(dict.fromkeys(port.takeover.interface for port in ours.ports if port.takeover is not None)),
         real_time=real_time,
         watchdog=watchdog,
+        power=array.ha_intent.power.value,
+        peer_bmc=peer.bmc,
     )
 
 

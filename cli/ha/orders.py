@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from cli.ha.power import say_power
 from cli.output import Output
 from controlplane.domain.desired import Array
 from controlplane.domain.errors import NotFound, Refused, Unreachable, UsageError
@@ -89,6 +90,8 @@ def take_over(out: Output, agents: Agents, *, node: NodeName | None, peer_is_off
     """Begin a forced takeover by ``node``, or by the only one whose agent answers, once its peer's name was typed."""
     chosen = node or _only_one(agents)
     peer = other(chosen)
+    if peer_is_off:
+        say_power(out, agents.array, peer)
     _agreed(out, peer)
     agents.controls[chosen].take_over(peer_is_off=peer_is_off, deadline_s=ORDER_S)
     body = {"name": agents.array.name, "node": chosen, "peer_is_off": peer_is_off}

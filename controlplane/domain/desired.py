@@ -54,6 +54,13 @@ class HaPolicy(StrEnum):
     SLOW = "slow"
 
 
+class PowerPolicy(StrEnum):
+    """Whether an agent uses the other node's BMC: never by itself, or once that node was shut out and is silent."""
+
+    OFF = "off"
+    AFTER_TAKEOVER = "after-takeover"
+
+
 def family_of(address: str) -> Family:
     """The NVMe address family of a textual IP address; raises ``ValueError`` if it is none."""
     return "ipv4" if ip_address(address).version == 4 else "ipv6"
@@ -90,6 +97,24 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bmc:
+    """What switches the power of a node: exactly one of ``redfish``, a URL, and ``ipmi``, an address, is not empty.
+    ``password_file`` is a path; the password is never in here.  ``verify`` and ``ca_file`` are of Redfish's TLS."""
+
+    user: str
+    password_file: str
+    redfish: str = ""
+    ipmi: str = ""
+    verify: bool = True
+    ca_file: str | None = None
+
+    @property
+    def where(self) -> str:
+        """Where it answers."""
+        return self.redfish or self.ipmi
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """A storage head.  ``rpc`` is the path of the engine's UNIX socket, or ``host:port``; ``agent`` the path of its
     agent's control socket, empty without high availability.  Heartbeats go over the UDP port ``heartbeat`` of
@@ -102,6 +127,7 @@ class Node:
     agent: str = ""
     heartbeat: int = DEFAULT_HEARTBEAT
     heartbeat_addresses: tuple[str, ...] = ()
+    bmc: Bmc | None = None
 
     @property
     def heard_at(self) -> tuple[str, ...]:
@@ -230,6 +256,7 @@ class HaIntent:
     quorum_drives: int = 5
     secret_file: str = ""
     failback: bool = False
+    power: PowerPolicy = PowerPolicy.OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

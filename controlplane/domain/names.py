@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from ipaddress import IPv6Address, ip_address
 from typing import Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 NAME_PATTERN: Final = "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
@@ -23,6 +24,7 @@ SERIAL_MAX: Final = 20
 """Identify Controller, bytes 23:04 (NVMe base 2.0, figure 275): 20 ASCII characters."""
 INTERFACE_MAX: Final = 15
 """``IFNAMSIZ`` is 16 with its null (Linux include/uapi/linux/if.h)."""
+USER_MAX: Final = 64
 SOCKET_PATH_MAX: Final = 107
 """``sun_path`` holds 108 bytes with its null (unix(7))."""
 
@@ -153,6 +155,41 @@ def check_interface(text: str) -> str:
     if text in (".", "..") or any(letter in "/:" or letter.isspace() or not letter.isprintable() for letter in text):
         raise NamingError("the name of a network interface has no blanks, no '/' and no ':'")
     return text
+
+
+def check_user(text: str) -> str:
+    """The name of an account of a BMC."""
+    if not 1 <= len(text) <= USER_MAX or not text.isprintable() or text != text.strip():
+        raise NamingError(f"the name of an account has 1 to {USER_MAX} characters, without blanks at either end")
+    return text
+
+
+def redfish_url(text: str) -> str:
+    """Where a Redfish service answers: ``https://host`` or ``https://host:port``; ``http`` on loopback only, because
+    the password goes with each request."""
+    check_path(text)
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as problem:
+        raise NamingError(f"it is no URL: {problem}") from None
+    if parts.username is not None or parts.password is not None:
+        raise NamingError("account and password do not stand in the URL, where anybody sees them")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise NamingError("it ends after the host and its port; /redfish/v1 follows by itself")
+    if not host or any(letter.isspace() for letter in text):
+        raise NamingError("a Redfish service is written as https://host or https://host:port")
+    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(host)):
+        raise NamingError("a Redfish service is reached over https (http on loopback only)")
+    name = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{name}" + (f":{port}" if port is not None else "")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def split_host_port(text: str) -> tuple[str, int]:

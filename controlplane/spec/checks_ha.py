@@ -9,7 +9,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Final
 
-from controlplane.domain.desired import Array, FileDrive, heartbeat_paths
+from controlplane.domain.desired import Array, FileDrive, PowerPolicy, heartbeat_paths
 from controlplane.domain.names import SOCKET_PATH_MAX, is_socket_path
 from controlplane.spec.model import ArraySpec
 from controlplane.spec.problems import shown
@@ -27,6 +27,7 @@ def agent_beside(rpc: str) -> str:
 def high_availability(array: Array, spec: ArraySpec, report: Report) -> None:
     """What standing in for each other needs: two nodes, drives both reach, drives enough to vote, agents that hear
     each other."""
+    _bmcs(array, spec, report)
     if array.ha_intent is None:
         _addresses_that_nobody_moves(spec, report)
         return
@@ -106,6 +107,39 @@ def _heartbeats(array: Array, spec: ArraySpec, report: Report) -> None:
             f"both nodes send heartbeats from {shared[0]} UDP port {ours.heartbeat}",
             "two nodes on one address need two ports", f"add 'heartbeat: {ours.heartbeat + 1}' to node {peer.name}",
         )  # fmt: skip
+
+
+def _bmcs(array: Array, spec: ArraySpec, report: Report) -> None:
+    """Each BMC is reached in one way and switches one node; who is to use it has one."""
+    taken: dict[str, str] = {}
+    for index, node in enumerate(spec.nodes):
+        path: Path = ("nodes", index, "bmc")
+        if node.bmc is None:
+            if array.ha_intent is not None and array.ha_intent.power is PowerPolicy.AFTER_TAKEOVER:
+                report.problem(
+                    "SPEC-039", ("ha", "power"), f"node {node.name} is to be power-cycled, and has no BMC",
+                    "nothing else reaches the power of a node", f"add a bmc to node {node.name}, or write 'power: off'",
+                )  # fmt: skip
+            continue
+        if (node.bmc.redfish is None) is (node.bmc.ipmi is None):
+            report.problem(
+                "SPEC-039", path, f"the BMC of node {node.name} is reached "
+                + ("in no way" if node.bmc.redfish is None else "in two ways"),
+                "it is spoken to over Redfish or over IPMI", "give one of redfish and ipmi",
+            )  # fmt: skip
+        elif node.bmc.ipmi is not None and node.bmc.model_fields_set & {"verify", "ca_file"}:
+            report.problem(
+                "SPEC-039", path, f"the BMC of node {node.name} is reached over IPMI, which has no certificates",
+                "verify and ca_file are of Redfish", "leave them out, or give redfish instead of ipmi",
+            )  # fmt: skip
+        where = node.bmc.redfish or node.bmc.ipmi or ""
+        if where in taken:
+            report.problem(
+                "SPEC-039", path, f"nodes {taken[where]} and {node.name} have the same BMC, {where}",
+                "a BMC switches one machine, and the survivor would switch itself off", "give each node its own",
+            )  # fmt: skip
+        if where:
+            taken.setdefault(where, node.name)
 
 
 def _takeovers(spec: ArraySpec, report: Report) -> None:

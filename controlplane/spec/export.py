@@ -14,6 +14,7 @@ import yaml
 
 from controlplane.domain.desired import (
     Array,
+    Bmc,
     Drive,
     FabricsDrive,
     FileDrive,
@@ -91,6 +92,7 @@ def _ha(intent: HaIntent) -> dict[str, object]:
         "quorum_drives": intent.quorum_drives,
         "secret_file": intent.secret_file,
         "failback": intent.failback,
+        "power": intent.power.value,
     }
 
 
@@ -103,9 +105,16 @@ def _node(node: Node) -> dict[str, object]:
             "agent": node.agent or None,
             "heartbeat": node.heartbeat,
             "heartbeat_addresses": list(node.heartbeat_addresses) or None,
+            "bmc": None if node.bmc is None else _bmc(node.bmc),
             "ports": [_port(port) for port in node.ports],
         }
     )
+
+
+def _bmc(bmc: Bmc) -> dict[str, object]:
+    """Only where the password lies; what is not of IPMI is left out there."""
+    way = {"redfish": bmc.redfish, "verify": bmc.verify, "ca_file": bmc.ca_file} if bmc.redfish else {"ipmi": bmc.ipmi}
+    return _without_none({**way, "user": bmc.user, "password_file": bmc.password_file})
 
 
 def _port(port: Port) -> dict[str, object]:

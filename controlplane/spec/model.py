@@ -43,6 +43,17 @@ class PortSpec(_Keys):
     takeover: TakeoverSpec | None = Field(None, description="The agents move the address; default: it stays.")
 
 
+class BmcSpec(_Keys):
+    """What switches the power of a node: a Redfish service, or IPMI."""
+
+    redfish: f.Redfish | None = Field(None, description="Redfish service, as in https://10.0.0.21.")
+    ipmi: f.Address | None = Field(None, description="IPv4 or IPv6 address for IPMI over LAN (UDP port 623).")
+    user: f.User = Field(description="Account of the BMC.")
+    password_file: f.PathText = Field(description="File with its password, readable by its owner alone.")
+    verify: bool = Field(default=True, description="Verify the certificate of the Redfish service; default true.")
+    ca_file: f.PathText | None = Field(None, description="File with the authority of that certificate.")
+
+
 class NodeSpec(_Keys):
     """A storage head."""
 
@@ -55,6 +66,7 @@ class NodeSpec(_Keys):
     heartbeat_addresses: list[f.Address] = Field(
         default=[], description="Addresses of its heartbeats; default: those of the ports that do not move."
     )
+    bmc: BmcSpec | None = Field(None, description="What switches its power; default: nobody.")
 
 
 class ShelfSpec(_Keys):
@@ -148,6 +160,9 @@ class HaSpec(_Keys):
         DEFAULT_HA_SECRET, description="File with the secret of heartbeats; default ha.secret beside this file."
     )
     failback: bool = Field(default=False, description="Groups come home by themselves; default false.")
+    power: Literal["off", "after-takeover"] = Field(
+        "off", description="Power-cycle a node that was shut out and is silent; default off: never."
+    )
 
 
 class ClassSpec(_Keys):

@@ -12,6 +12,7 @@ from typing import Final, Literal
 from controlplane.domain.desired import (
     DEFAULT_SUBSYSTEM,
     Array,
+    Bmc,
     Drive,
     FileDrive,
     HaIntent,
@@ -22,6 +23,7 @@ from controlplane.domain.desired import (
     Node,
     Pool,
     Port,
+    PowerPolicy,
     Protection,
     Qos,
     Shelf,
@@ -35,7 +37,17 @@ from controlplane.domain.desired import (
 from controlplane.domain.names import is_socket_path
 from controlplane.spec import checks, checks_ha, limits
 from controlplane.spec.drives import open_drives
-from controlplane.spec.model import ArraySpec, HaSpec, HostSpec, NetworkSpec, NodeSpec, PoolSpec, ShelfSpec, VolumeSpec
+from controlplane.spec.model import (
+    ArraySpec,
+    BmcSpec,
+    HaSpec,
+    HostSpec,
+    NetworkSpec,
+    NodeSpec,
+    PoolSpec,
+    ShelfSpec,
+    VolumeSpec,
+)
 from controlplane.spec.patterns import PatternError, expand
 from controlplane.spec.problems import shown
 from controlplane.spec.report import Report
@@ -97,6 +109,7 @@ def _ha(ha: HaSpec, report: Report) -> HaIntent:
         quorum_drives=ha.quorum_drives,
         secret_file=report.absolute(ha.secret_file),
         failback=ha.failback,
+        power=PowerPolicy(ha.power),
     )
 
 
@@ -121,7 +134,19 @@ def _node(node: NodeSpec, report: Report, *, agents: bool) -> Node:
         agent=report.absolute(given) if given else "",
         heartbeat=node.heartbeat,
         heartbeat_addresses=tuple(node.heartbeat_addresses),
+        bmc=None if node.bmc is None else _bmc(node.bmc, report),
     )  # fmt: skip
+
+
+def _bmc(bmc: BmcSpec, report: Report) -> Bmc:
+    return Bmc(
+        user=bmc.user,
+        password_file=report.absolute(bmc.password_file),
+        redfish=bmc.redfish or "",
+        ipmi=bmc.ipmi or "",
+        verify=bmc.verify,
+        ca_file=None if bmc.ca_file is None else report.absolute(bmc.ca_file),
+    )
 
 
 def _pools(spec: ArraySpec, drives: dict[str, Drive], report: Report) -> tuple[Pool, ...]:

@@ -18,7 +18,7 @@ from ha.adapters.commands import Channel, Commands, Controllers
 from ha.adapters.lanes import EVERYWHERE, QUORUM_ONLY, Lanes
 from ha.adapters.reserving import Reservations
 from ha.journal import layout, quorum
-from ha.journal.record import NO_PREVIOUS, Stored, decode_area, digest_of, encode
+from ha.journal.record import NO_PREVIOUS, Stored, decode_area, digest_of, encode, length_of
 from ha.model import (
     Answer,
     Drives,
@@ -54,6 +54,8 @@ class DriveAccess:
         self._channel = channel
         controllers = Controllers(channel, clock)
         self._commands = Commands(channel, controllers)
+        self._places = tuple(Commands(channel, controllers) for _ in range(layout.PLACES))
+        """A lane for each place of the journal: all of them are read at once."""
         self._reservations = Reservations(self._commands)
         self._lanes = Lanes(channel, controllers, array, node, policy, clock, news)
         self._map: ServiceMap | None = None
@@ -64,7 +66,8 @@ class DriveAccess:
         if of is not self._map:
             self._map = of
             # One command of each lane and one of the operations to every drive, and a look at the controllers.
-            self._channel.reserve((EVERYWHERE + 1) * len(of.drives) + QUORUM_ONLY * len(of.quorum) + 1)
+            quorum_only = QUORUM_ONLY + layout.PLACES
+            self._channel.reserve((EVERYWHERE + 1) * len(of.drives) + quorum_only * len(of.quorum) + 1)
         self._lanes.use(of, key)
 
     def say(self, at: tuple[int, int]) -> None:
@@ -86,7 +89,7 @@ class DriveAccess:
     async def close(self) -> None:
         """Stop."""
         await self._lanes.close()
-        await self._commands.close()
+        await asyncio.gather(*(commands.close() for commands in (self._commands, *self._places)))
 
     async def run(self, operation: Operation) -> Outcome:
         """The outcome of the operation."""
@@ -171,15 +174,27 @@ class DriveAccess:
             block = self._block(drive)
             if block is None:
                 return Answer.FAILED
-            said, raw = await self._commands.fetch(drive, layout.JOURNAL_AT, layout.JOURNAL_BYTES, block, deadline_ms)
-            found[drive] = decode_area(raw) if said is Answer.OK else None
-            return said
+            places = await asyncio.gather(*(self._place(drive, n, block, deadline_ms) for n in range(layout.PLACES)))
+            wrong = next((said for said, _ in places if said is not Answer.OK), Answer.OK)
+            found[drive] = decode_area(b"".join(raw for _, raw in places)) if wrong is Answer.OK else None
+            return wrong
 
         answers = await self._each(drives, one, deadline_ms)
         read = {drive: found.get(drive) if said is Answer.OK else None for drive, said in answers.items()}
         for records in read.values():
             self._known.extend((stored.record, stored.digest) for stored in (records or ())[-2:])
         return answers, read
+
+    async def _place(self, drive: str, number: int, block: int, deadline_ms: int) -> tuple[Answer, bytes]:
+        """One place of the journal.  Most records fit into the first unit, and only of a longer one is the rest read:
+        all of every place would be megabytes of base64 in the middle of a takeover."""
+        at, commands = layout.JOURNAL_AT + number * layout.RECORD_BYTES, self._places[number]
+        said, raw = await commands.fetch(drive, at, max(layout.UNIT_BYTES, block), block, deadline_ms)
+        more = length_of(raw) - len(raw)
+        if said is Answer.OK and more > 0:
+            said, rest = await commands.fetch(drive, at + len(raw), more + -more % block, block, deadline_ms)
+            raw += rest
+        return said, raw.ljust(layout.RECORD_BYTES, b"\0")
 
     async def _read(self, number: int, reading: ReadJournal, deadline_ms: int) -> Outcome:
         if self._map is None:

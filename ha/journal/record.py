@@ -22,7 +22,7 @@ import crc32c
 
 from controlplane.domain.errors import Refused
 from ha.journal import strict
-from ha.journal.layout import JOURNAL_BYTES, RECORD_BYTES, place
+from ha.journal.layout import JOURNAL_BYTES, RECORD_BYTES, UNIT_BYTES, place
 from ha.journal.layout import padded as whole_units
 from ha.model import FORMAT_VERSION, Record, SnapshotAt
 
@@ -103,6 +103,15 @@ def decode(raw: bytes) -> Stored | None:
     except (ValueError, Refused):
         return None
     return Stored(record=record, digest=digest_of(encoded), previous=previous)
+
+
+def length_of(raw: bytes) -> int:
+    """How many bytes the record that ``raw`` begins with takes, as its head says; 0 where there is none."""
+    if len(raw) < _HEAD.size or not raw.startswith(MAGIC):
+        return 0
+    length = _HEAD.size + int(_HEAD.unpack_from(raw)[3])
+    whole = length + -length % UNIT_BYTES
+    return whole if whole <= RECORD_BYTES else 0
 
 
 def decode_area(raw: bytes) -> tuple[Stored, ...]:

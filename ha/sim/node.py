@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ha.sim.world import World
 
 
+GLANCE_MS = 50
+
+
 class Leash:
     """Kills the data plane when the page has run out."""
 
@@ -40,7 +43,9 @@ class Leash:
         node = self.node
         jitter = node.world.rng.randrange(node.world.policy.tick_ms * MS)
         self._waiting = True
-        node.world.loop.at(node.clock.reaches(self.until + 1) + jitter + self.delay_us, self._look)
+        # It reads the page again before the end as well, for a lease can be made shorter.
+        ends = min(self.until + 1, node.now_ms() + GLANCE_MS)
+        node.world.loop.at(node.clock.reaches(ends) + jitter + self.delay_us, self._look)
 
     def _look(self) -> None:
         self._waiting = False

@@ -21,7 +21,9 @@ from relay import Relay
 from dataplane.nvme.reservations import ReleaseAction, ReservationType, acquire, register, release
 from ha.adapters.commands import NSID
 from ha.adapters.reserving import Reservations, rtype_for
-from ha.model import Answer, Fence, ReadJournal, Register, SnapshotAt, Verify, WriteRecord
+from ha.journal import layout
+from ha.journal.record import NO_PREVIOUS, encode
+from ha.model import Answer, Fence, GroupId, ReadJournal, Register, SnapshotAt, Verify, WriteRecord
 from ha.policy import SLOW
 
 OK, CONFLICT, SILENT = Answer.OK, Answer.CONFLICT, Answer.SILENT
@@ -80,14 +82,14 @@ def test_a_fence_shuts_the_other_node_out(lab: FencingLab) -> None:
     async def story(a: Side, b: Side) -> None:
         await both_join(a, b, drives)
         assert await b.answers(WriteRecord(drives=drives, record=record())) == dict.fromkeys(drives, OK)
-        assert not b.access.drives(now_ms()).conflict
+        assert not b.access.drives(now_ms()).conflicts
         assert await a.answers(Fence(drives=drives, key=a.key)) == dict.fromkeys(drives, OK)
         verified = await a.run(Verify(drives=drives))
         assert verified.registrants == dict.fromkeys(drives, frozenset({a.key}))
         assert await b.answers(WriteRecord(drives=drives, record=record())) == dict.fromkeys(drives, CONFLICT)
         assert await b.answers(ReadJournal(drives=drives)) == dict.fromkeys(drives, CONFLICT)
-        assert b.access.drives(now_ms()).conflict
-        assert not a.access.drives(now_ms()).conflict
+        assert b.access.drives(now_ms()).conflicts
+        assert not a.access.drives(now_ms()).conflicts
         assert await a.answers(WriteRecord(drives=drives, record=record())) == dict.fromkeys(drives, OK)
 
     lab.play(story)
@@ -317,6 +319,22 @@ def test_a_record_names_the_one_that_another_node_wrote(lab: FencingLab) -> None
     lab.play(story, quorum=3)
 
 
+def test_a_record_that_is_longer_than_a_unit_is_read_whole(lab: FencingLab) -> None:
+    drives = lab.add(3)
+    owners = {GroupId(f"subsystem-{number:03}", half): "b" for number in range(200) for half in (1, 2)}
+    long = replace(record(2), owners=owners)
+    assert len(encode(long, NO_PREVIOUS)) > 2 * layout.UNIT_BYTES
+
+    async def story(a: Side, b: Side) -> None:
+        await both_join(a, b, drives)
+        await a.run(WriteRecord(drives=drives, record=record(1)))
+        assert await a.answers(WriteRecord(drives=drives, record=long, previous=record(1))) == dict.fromkeys(drives, OK)
+        found = await b.run(ReadJournal(drives=drives))
+        assert (found.found, found.record) == (True, long)
+
+    lab.play(story, quorum=3)
+
+
 # -- heartbeat slots
 
 
@@ -354,7 +372,7 @@ def test_hung_drives_make_their_own_answers_stale_and_no_others(lab: FencingLab)
             await a.until(lambda: (b.access.slots(now_ms()).peer_at or 0) > began + policy.drive_dead_ms)
             assert a.mux.unanswered < a.mux.limit
         await a.until(lambda: a.access.drives(now_ms()).silent == frozenset())
-        assert not a.access.drives(now_ms()).conflict
+        assert not a.access.drives(now_ms()).conflicts
 
     lab.play(story, policy)
 
@@ -382,7 +400,7 @@ def test_a_node_that_was_fenced_learns_it_from_its_slots(lab: FencingLab) -> Non
     async def story(a: Side, b: Side) -> None:
         await both_join(a, b, drives)
         assert await a.answers(Fence(drives=drives, key=a.key)) == dict.fromkeys(drives, OK)
-        await b.until(lambda: b.access.drives(now_ms()).conflict)
-        assert not a.access.drives(now_ms()).conflict
+        await b.until(lambda: b.access.drives(now_ms()).conflicts)
+        assert not a.access.drives(now_ms()).conflicts
 
     lab.play(story, quorum=3)

@@ -120,6 +120,19 @@ _paths = st.text(alphabet=string.ascii_letters + "äö€ :#'\"\\%{,", min_size=
 )
 
 
+def _bmcs(number: int) -> st.SearchStrategy[d.Bmc]:
+    account = {"user": st.sampled_from(["admin", "ä b"]), "password_file": _paths}
+    return st.builds(d.Bmc, ipmi=st.just(f"10.9.0.{number}"), **account) | st.builds(
+        d.Bmc,
+        redfish=st.sampled_from(
+            [f"https://bmc-{number}", f"https://[fd00::{number}]:8443", f"http://127.0.0.{number}"]
+        ),
+        verify=st.booleans(),
+        ca_file=st.none() | _paths,
+        **account,
+    )
+
+
 def _nqn(number: int) -> str:
     return f"nqn.2014-08.org.nvmexpress:uuid:11111111-2222-4333-8444-{number:012d}"
 
@@ -202,8 +215,14 @@ def arrays(draw: DrawFn) -> d.Array:
             quorum_drives=st.just(3),
             secret_file=_paths,
             failback=st.booleans(),
+            power=st.sampled_from(list(d.PowerPolicy)),
         )
     )
+    if intent is None or intent.power is d.PowerPolicy.OFF:
+        bmcs = [draw(st.none() | _bmcs(number)) for number in (1, 2)]
+    else:
+        bmcs = [draw(_bmcs(number)) for number in (1, 2)]
+    nodes = tuple(replace(node, bmc=bmc) for node, bmc in zip(nodes, bmcs, strict=True))
     if intent is not None:
         moves = draw(st.none() | st.just(d.Takeover(interface="eth0.1", prefix=24)))
         nodes = tuple(

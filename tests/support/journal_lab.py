@@ -25,7 +25,12 @@ DEADLINE_S = 60.0
 
 def with_ha(array: Array) -> Array:
     """The array as one that stands in for itself, three drives to vote."""
-    return replace(array, ha=HaMode.ACTIVE_ACTIVE, ha_intent=HaIntent(quorum_drives=3))
+    nodes = tuple(
+        replace(node, heartbeat=7700 + number, agent=node.rpc.removesuffix(".sock") + ".agent.sock")
+        for number, node in enumerate(array.nodes)
+    )
+    intent = HaIntent(quorum_drives=3, secret_file="/nowhere/ha.secret")
+    return replace(array, nodes=nodes, ha=HaMode.ACTIVE_ACTIVE, ha_intent=intent)
 
 
 def bare(array: Array) -> Array:

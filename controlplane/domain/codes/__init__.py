@@ -14,9 +14,11 @@ from controlplane.domain.codes import (
     ha,
     ha_agent,
     ha_beat,
+    ha_bench,
     ha_cli,
     ha_drives,
     ha_journal,
+    ha_power,
     host,
     plan,
     rpc,
@@ -25,7 +27,23 @@ from controlplane.domain.codes import (
 )
 from controlplane.domain.codes.page import Page
 
-_AREAS: Final = (spec, plan, store, rpc, engine, ha, ha_agent, ha_beat, ha_cli, ha_drives, ha_journal, host, cli)
+_AREAS: Final = (
+    spec,
+    plan,
+    store,
+    rpc,
+    engine,
+    ha,
+    ha_agent,
+    ha_beat,
+    ha_bench,
+    ha_cli,
+    ha_drives,
+    ha_journal,
+    ha_power,
+    host,
+    cli,
+)
 PAGES: dict[str, Page] = {page.code: page for module in _AREAS for page in module.PAGES}
 
 __all__ = ["PAGES", "Page"]

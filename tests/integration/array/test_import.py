@@ -18,7 +18,7 @@ from small_lab import MIB, SmallLab, small_lab
 from volume_io import contents, expected, fill
 
 from cli.main import main
-from controlplane.domain.desired import Volume
+from controlplane.domain.desired import Array, HaMode, Volume
 from controlplane.domain.state import State
 from controlplane.planner import labels
 from controlplane.planner.steps import Risk
@@ -45,9 +45,14 @@ def lab(kind: EngineKind, tmp_path: Path) -> Iterator[SmallLab]:
 
 
 def applied(lab: SmallLab) -> State:
-    """The array is made, and its state is what a journal would hold."""
-    with lab.reconciler() as reconciler:
-        return reconciler.apply().state
+    """The array is made as without agents, and its state is what a journal would hold."""
+    with Reconciler.in_folder(without_agents(lab.array), lab.folder / "state") as reconciler:
+        state = reconciler.apply().state
+    return replace(state, array=replace(lab.array, volumes=state.array.volumes, subsystems=state.array.subsystems))
+
+
+def without_agents(array: Array) -> Array:
+    return replace(array, ha=HaMode.NONE, ha_intent=None)
 
 
 def lose_folder(lab: SmallLab) -> None:
@@ -88,7 +93,10 @@ def test_an_array_is_found_on_its_drives_and_serves_its_data(lab: SmallLab) -> N
     assert (lab.folder / "state" / FORMED).exists()
     found = load(whole).array
     assert found == state.array
-    with Reconciler.in_folder(found, lab.folder / "state") as reconciler:
+    # Serving it is the agents' business: here the same state is built without them, to look at the data.
+    built = lab.folder / "built"
+    FileStore(built).keep(replace(state, array=without_agents(found)))
+    with Reconciler.in_folder(without_agents(found), built) as reconciler:
         _view, proposal = reconciler.propose()
         assert not proposal.problems
         assert not [step for step in proposal.plan.steps if step.risk is Risk.DATA_LOSS or step.destroys]

@@ -208,6 +208,25 @@ def test_a_process_that_got_the_number_of_the_data_plane_is_spared(lab: Lab, pag
     assert other.poll() is None
 
 
+def test_a_lease_that_is_made_shorter_ends_sooner(lab: Lab, page: AgentPage) -> None:
+    child, victim = lab.victim()
+    leash = lab.started(page, victim)
+    page.write(victim, lease_until_ms=now_ms() + HOUR_MS)
+    until(lambda: leash.state.armed)
+    page.write(victim, lease_until_ms=now_ms() - 1)
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_a_data_plane_that_has_ended_and_was_not_waited_for_is_not_held(lab: Lab, page: AgentPage) -> None:
+    child, victim = lab.victim()
+    leash = lab.started(page, victim)
+    child.kill()
+    until(lambda: leash.state.guards == NOBODY)
+    held = LeashProcess(LeashPage(lab.path), leash.state)
+    held._guard.hold(victim)
+    assert held._guard.fd is None, "its number is still there, as long as nobody has waited for it"
+
+
 def test_unarmed_nothing_is_killed_and_arming_late_is_seen(lab: Lab, page: AgentPage) -> None:
     child, victim = lab.victim()
     other, second = lab.victim()

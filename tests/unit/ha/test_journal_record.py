@@ -29,6 +29,20 @@ def body(**changed: object) -> bytes:
     return json.dumps({**good, **changed}, sort_keys=True, separators=(",", ":")).encode()
 
 
+def test_the_length_of_a_record_is_in_its_first_unit() -> None:
+    short = record.encode(plain(1, 1), record.NO_PREVIOUS)
+    groups = {GroupId(f"subsystem-{number:03}", 1): "a" for number in range(300)}
+    long = record.encode(replace(plain(1, 2), owners=groups), record.NO_PREVIOUS)  # type: ignore[arg-type]
+    assert len(short) == layout.UNIT_BYTES < len(long)
+    for whole in (short, long):
+        assert record.length_of(whole[: layout.UNIT_BYTES]) == len(whole)
+    assert record.length_of(bytes(layout.UNIT_BYTES)) == 0
+    assert record.length_of(long[:51]) == 0
+    boasts = bytearray(long)
+    struct.pack_into("<I", boasts, 16, layout.RECORD_BYTES)
+    assert record.length_of(bytes(boasts)) == 0
+
+
 def test_a_sealed_good_body_is_a_record() -> None:
     found = record.decode(sealed(body()))
     assert found is not None
