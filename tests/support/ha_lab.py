@@ -54,6 +54,8 @@ class HaLab:
     policy: str = "slow"
     agents: dict[NodeName, subprocess.Popen[bytes]] = field(default_factory=dict)
     services: dict[NodeName, int] = field(default_factory=dict)
+    configured: Callable[[AgentConfig], AgentConfig] = lambda config: config
+    """What a test wants of an agent beyond the usual."""
 
     # -- agents
 
@@ -92,7 +94,7 @@ class HaLab:
                     ),
                 ),
             )
-            (self.folder(node) / "config.json").write_text(config.to_json(), encoding="utf-8")
+            (self.folder(node) / "config.json").write_text(self.configured(config).to_json(), encoding="utf-8")
 
     def reconfigure(self, node: NodeName, **changes: Any) -> None:
         """Change what the agent is started with the next time."""
@@ -257,10 +259,16 @@ class HaLab:
 
 
 @contextmanager
-def ha_lab(kind: EngineKind, folder: Path, *volumes: Volume, policy: str = "slow") -> Iterator[HaLab]:
+def ha_lab(
+    kind: EngineKind,
+    folder: Path,
+    *volumes: Volume,
+    policy: str = "slow",
+    configured: Callable[[AgentConfig], AgentConfig] = lambda config: config,
+) -> Iterator[HaLab]:
     """Engines and agents, the array formed and each node serving its own groups."""
     with small_lab(kind, folder, *(volumes or VOLUMES)) as lab:
-        made = HaLab(lab, policy)
+        made = HaLab(lab, policy, configured=configured)
         try:
             made.configure()
             for node in NODES:
