@@ -98,7 +98,7 @@ class ModelAgent:
     def groups(self) -> frozenset[GroupId] | None:
         return self.array.groups
 
-    def learn(self, snapshot: bytes) -> None:
+    async def learn(self, snapshot: bytes) -> None:
         """It knows the drives now, and the leader admits it."""
         found = unpack(snapshot)
         assert found is not None
