@@ -35,7 +35,7 @@ def outside(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
         return memory, f"waits for the drives: {known} of {len(service.quorum)} quorum drives report their reservations"
     if says is not None and heard(turn):
         if says.phase is Phase.MEMBER and says.leader == peer:
-            if says.members.get(memory.node) == memory.key:
+            if says.members.get(memory.node) == memory.key and _said_since(turn, memory):
                 return replace(
                     memory.moved(Event.ADMITTED, turn.now), registered=frozenset(), retry_at=0
                 ), f"node {peer} has admitted this node"
@@ -61,6 +61,13 @@ def _unfit(memory: Memory, why: str) -> tuple[Memory, str]:
     if memory.save is not None:
         memory = replace(memory.answered(memory.save.number, "HA-046", why), save=None)
     return replace(memory, ready=False), f"stays outside: {why}"
+
+
+def _said_since(turn: Turn, memory: Memory) -> bool:
+    """Whether what the peer says was said since this agent runs without a gap: it has heard a heartbeat of that time.
+    What lay in a socket meanwhile may name a member that has been shut out since."""
+    acked_at = turn.seen.peer.acked_at
+    return acked_at is not None and acked_at >= memory.awake_since
 
 
 def _resume(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory, str]:
@@ -100,7 +107,8 @@ def _form(turn: Turn, memory: Memory, save: Save) -> tuple[Memory, str]:
 def joining(turn: Turn, memory: Memory, outcome: Outcome | None, work: Work | None) -> tuple[Memory, str]:
     """One cycle of a node that was admitted: register everywhere, then read the record."""
     says, service = turn.seen.peer.says, turn.seen.map
-    admitted = says is not None and says.members.get(memory.node) == memory.key and heard(turn)
+    named = says is not None and says.members.get(memory.node) == memory.key
+    admitted = named and heard(turn) and _said_since(turn, memory)
     if service is None or (not admitted and memory.operation is None):
         return memory.moved(Event.NOT_ADMITTED, turn.now), "the leader does not admit this node any more"
     wanted = frozenset(service.drives) - says.failed if says is not None else frozenset(service.drives)

@@ -75,8 +75,12 @@ def test_hosts_leave_a_silent_node_and_its_address_comes_home_with_it(kind: Engi
         assert any("reset" in reason for reason in reasons), reasons
         found = await seen(lab, lambda at: set(at["b"]["engine"]["raised"]) == ALL and at["b"]["holds"] == ["a", "b"])
         assert (found["b"]["epoch"], list(found["b"]["members"])) == (2, ["b"])
-        told = [entry["sentence"] for entry in lab.control("b").history() if entry["event"] == "hosts"]
-        assert told == [f"{DATA['a']} taken over, 2 connections ended"]
+
+        def told() -> list[object]:
+            return [entry["sentence"] for entry in lab.control("b").history() if entry["event"] == "hosts"]
+
+        await until(lambda: told() != [])
+        assert told() == [f"{DATA['a']} taken over, 2 connections ended"]
         assert (of_b.live, of_b.cntlid) == (True, cntlid), "hosts stay connected to the survivor"
 
         await seen(lab, lambda at: at["a"]["engine"]["state"] != "alive")
