@@ -182,6 +182,8 @@ def _by_force(turn: Turn, memory: Memory) -> Memory:
             memory = memory.answered(order.number, "HA-006", f"nothing was said about the power of node {peer}")
         elif alive and says is not None and says.phase in (Phase.MEMBER, Phase.TAKING):
             memory = memory.answered(order.number, "HA-006", f"node {peer} is heard and serves: it has power")
+        elif memory.phase is Phase.OUTSIDE and (drive := joining.foreign_drive(turn, memory)):
+            memory = memory.answered(order.number, "HA-006", f"drive {drive} is registered by another array")
         elif turn.seen.map is None or memory.phase not in (Phase.OUTSIDE, Phase.MEMBER):
             memory = memory.answered(order.number, "HA-006", f"this node is {memory.phase}, or knows no array")
         elif turn.seen.unfit and memory.phase is Phase.OUTSIDE:

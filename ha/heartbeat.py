@@ -157,6 +157,10 @@ class Codec:
         )
         if len(body) + _TAG_BYTES > MAX_DATAGRAM:
             raise ValueError(f"{len(body)} bytes are too many for a datagram")
+        return self.signed(body)
+
+    def signed(self, body: bytes) -> bytes:
+        """The datagram of these bytes, whatever they are."""
         return body + self._tag(body)
 
     def decode(self, datagram: bytes) -> Frame | Refusal:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ha import takeover
+from ha.keys import same_array
 from ha.lease import heard
 from ha.memory import Event, Kind, Memory, Turn
 from ha.model import Answer, Outcome, Phase, ReadJournal, Register, Save, Work, other
@@ -31,6 +32,9 @@ def outside(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
     says, peer = turn.seen.peer.says, other(memory.node)
     known = sum(1 for drive in service.quorum if drive in turn.seen.drives.registrants)
     memory = replace(memory, ready=known >= service.majority)
+    foreign = foreign_drive(turn, memory)
+    if foreign:
+        return replace(memory, ready=False), f"stays outside (HA-002): drive {foreign} is registered by another array"
     if not memory.ready:
         return memory, f"waits for the drives: {known} of {len(service.quorum)} quorum drives report their reservations"
     if says is not None and heard(turn):
@@ -54,6 +58,13 @@ def outside(turn: Turn, memory: Memory, outcome: Outcome | None) -> tuple[Memory
         left_s = -(-(begins - turn.now) // 1000)  # whole seconds: the history gets each other sentence
         return memory, f"waits {left_s} s for node {peer} before it begins alone"
     return takeover.start(turn, memory, service, Kind.BOOT, why), why
+
+
+def foreign_drive(turn: Turn, memory: Memory) -> str:
+    """A quorum drive on which a node of another array is registered; empty where there is none.  To begin there would
+    shut out who serves it, so it is never done, whoever is heard."""
+    known = turn.seen.drives.registrants.items()
+    return min((drive for drive, keys in known if any(not same_array(key, memory.key) for key in keys)), default="")
 
 
 def _unfit(memory: Memory, why: str) -> tuple[Memory, str]:

@@ -34,6 +34,11 @@ def make_key(array: str, node: NodeName, life: int) -> int:
     return array_prefix(array) << 48 | _NODE_BYTE[node] << _LIFE_BITS | life
 
 
+def same_array(one: int, another: int) -> bool:
+    """Whether two keys are of one array."""
+    return one >> 48 == another >> 48
+
+
 def node_of(array: str, key: int) -> NodeName | None:
     """Which node of this array the key belongs to; None for a stranger's."""
     if key >> 48 != array_prefix(array):

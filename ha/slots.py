@@ -37,6 +37,11 @@ class Slot:
 def encode(slot: Slot) -> bytes:
     """The block."""
     body = _BODY.pack(FORMAT_VERSION, slot.array, slot.node.encode(), slot.key, slot.counter, *slot.at)
+    return framed(body)
+
+
+def framed(body: bytes) -> bytes:
+    """The block around these bytes, whatever they are."""
     rest = body.ljust(SLOT_BYTES - _HEAD.size, b"\0")
     return _HEAD.pack(MAGIC, crc32c.crc32c(rest)) + rest
 

@@ -35,7 +35,7 @@ def guided(name: str, seconds: int) -> None:
     """In a process of its own: libFuzzer ends it."""
     import atheris
 
-    with atheris.instrument_imports(include=["controlplane", "dataplane"], enable_loader_override=False):
+    with atheris.instrument_imports(include=["controlplane", "dataplane", "ha"], enable_loader_override=False):
         from fuzz_targets import TARGETS
     work = FOUND / "work" / name
     work.mkdir(parents=True, exist_ok=True)

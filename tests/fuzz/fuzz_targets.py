@@ -7,6 +7,7 @@ the errors that a module promises are caught here and nothing else.  Targets mus
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import tempfile
@@ -17,7 +18,7 @@ from typing import Final
 
 import crc32c
 
-from controlplane.domain.errors import SpecError, UsageError
+from controlplane.domain.errors import NotFound, Refused, SpecError, UsageError
 from controlplane.spec import load as load_spec
 from controlplane.store import codec
 from dataplane.embedded import rpc
@@ -28,7 +29,11 @@ from dataplane.nvme import commands, fabrics, identify, logs, reservations
 from dataplane.nvme import pdu as p
 from dataplane.nvme.pdu_reader import PduError, PduReader
 from dataplane.rpc.wire import Conversation, WireError
+from ha import control, heartbeat, says, slots
 from ha.journal import record, snapshot
+from ha.journal.layout import SLOT_BYTES
+from ha.keys import array_prefix
+from ha.model import NODES, GroupId, Save
 
 Target = Callable[[bytes], None]
 _MAX_PDU: Final = 8192
@@ -241,10 +246,67 @@ def journal(data: bytes) -> None:
         assert whole is None or snapshot.unpack(snapshot.pack(whole)) == whole
 
 
+_CODEC: Final = heartbeat.Codec("array", bytes(heartbeat.SECRET_BYTES))
+HEARS: Final = 11
+"""The boot of the agent that hears; a heartbeat that greets it is believed."""
+
+
+def heartbeats(data: bytes) -> None:
+    """A datagram as it comes, and as one that is signed; what is refused must change nothing, and what is accepted is
+    written back the same.  Then what a node says, plain and compressed."""
+    signed = _CODEC.signed(data[: heartbeat.MAX_DATAGRAM - 16])
+    frame = _CODEC.decode(signed)
+    packed = b""
+    if isinstance(frame, heartbeat.Frame):
+        assert _CODEC.decode(_CODEC.encode(frame)) == frame
+        with contextlib.suppress(ValueError):  # compressed it may be longer than a datagram
+            packed = _CODEC.encode(dataclasses.replace(frame, piece=zlib.compress(frame.piece)))
+    hearing = heartbeat.Hearing(_CODEC, "a", HEARS, ("p0", "p1"), silent_ms=100)
+    hearing.speak(says.Says(node="a"), 1)
+    for now, datagram in enumerate((data, signed, packed, packed, signed), start=2):
+        before = hearing.peer(now)
+        if hearing.feed(datagram, "p0", now) is not None:
+            assert hearing.peer(now) == before
+    assert sum(hearing.refusals.values()) > 0
+    _said(data)
+
+
+def _said(data: bytes) -> None:
+    for raw in (data, zlib.compress(data)):
+        with contextlib.suppress(ValueError):
+            said = says.unpack_says(raw)
+            assert says.unpack_says(says.pack_says(said)) == said
+        with contextlib.suppress(ValueError):
+            found = says.unpack_connections(raw)
+            assert set(says.unpack_connections(says.pack_connections(found))) == set(found)
+
+
+def heartbeat_slots(data: bytes) -> None:
+    """A node's slot on a drive; what is accepted is written back the same.  Without the right checksum: as a body."""
+    body = data[: SLOT_BYTES - 12]
+    for raw in (data, slots.framed(body)):
+        for node in NODES:
+            slot = slots.decode(raw, array_prefix("array"), node)
+            assert slot is None or slots.encode(slot) == raw
+
+
+def control_request(data: bytes) -> None:
+    """A line at the agent's control socket: an order as a whole, or a refusal."""
+    for groups in (None, frozenset({GroupId("default", 1), GroupId("default", 2)})):
+        with contextlib.suppress(UsageError, Refused, NotFound):
+            request = control.Request.of(data)
+            for number, make in enumerate(control.orders_of(request, groups), start=1):
+                order = make(number)
+                assert order.number == number
+                assert not isinstance(order, Save) or order.snapshot == control.snapshot_of(request)
+            if request.method == "history":
+                assert 0 <= request.number("limit", control.HISTORY_LINES) <= control.MAX_NUMBER
+
+
 TARGETS: Final[dict[str, Target]] = {
     each.__name__: each
     for each in (
         pdu_from_host, pdu_from_controller, structures, json_text, rpc_request, registry, rpc_replies, start_config,
-        array_yaml, state, journal,
+        array_yaml, state, journal, heartbeats, heartbeat_slots, control_request,
     )
 }  # fmt: skip

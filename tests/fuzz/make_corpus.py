@@ -7,15 +7,20 @@ with ``found-`` are findings; they are never touched.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from fuzz_targets import HEARS
 
 from controlplane.domain.state import State
 from controlplane.spec.load import load
 from controlplane.store import codec
 from dataplane.nvme import commands, fabrics, identify, logs, pdu, reservations
 from dataplane.nvme.commands import Command, Completion
+from ha import heartbeat, slots
 from ha.journal import record, snapshot, strict
+from ha.keys import array_prefix
 from ha.model import GroupId, GroupMap, Leg, ListenerAt, MirrorMap, NamespaceMap, Record, ServiceMap
 
 CORPUS: Final = Path(__file__).parent / "corpus"
@@ -147,6 +152,41 @@ def journals() -> dict[str, bytes]:
     return {"record": encoded, "record-body": body, "snapshot-body": whole}
 
 
+def beats() -> dict[str, bytes]:
+    """Bodies of datagrams: a fuzzer does not find signatures, and nothing is packed (see ``journals``)."""
+    said = strict.canonical({
+        "node": "b", "version": 1, "phase": "member", "key": 7, "at": [2, 5], "leader": "b",
+        "members": {"a": 1, "b": 7}, "releases": [["default", 1, 4]], "silent": ["d1"],
+    })  # fmt: skip
+    codec = heartbeat.Codec("array", bytes(heartbeat.SECRET_BYTES))
+    ends = b"\4\x11\x44" + bytes(4) + b"\4\1\1" + bytes(4)
+    frame = heartbeat.Frame(node="b", boot=22, sequence=9, path="p0", piece=said, greets=((HEARS, 1),))
+    frames = {
+        "says": frame,
+        "acknowledges": replace(frame, hears=HEARS, heard={"p0": 1, "p1": 1}, greets=()),
+        "piece": replace(frame, part=1, parts=3, edition=4),
+        "connections": replace(frame, kind=heartbeat.Kind.CONNECTIONS, piece=ends),
+    }
+    signature = len(codec.signed(b""))
+    bodies = {name: codec.encode(each)[:-signature] for name, each in frames.items()}
+    return bodies | {"signed": codec.encode(frame), "said": said, "told": ends}
+
+
+def node_slots() -> dict[str, bytes]:
+    slot = slots.Slot(array=array_prefix("array"), node="b", key=7, counter=3, at=(2, 5))
+    whole = slots.encode(slot)
+    return {"block": whole, "body": whole[12:].rstrip(b"\0"), "cut": whole[:100]}
+
+
+def orders() -> dict[str, bytes]:
+    made: dict[str, dict[str, object]] = {
+        "status": {}, "history": {"limit": 5}, "switchover": {"to": "b", "subsystem": "default"}, "failback": {},
+        "save": {"expects": 1, "generation": 2, "snapshot_b64": "c25hcA==", "form": True}, "repaired": {"drive": "d1"},
+        "takeover": {"peer_is_off": True}, "learn": {"snapshot_b64": "?"}, "built": {"generation": 1 << 70},
+    }  # fmt: skip
+    return {name: strict.canonical({"method": name, "params": params}) for name, params in made.items()}
+
+
 def seeds() -> dict[str, dict[str, bytes]]:
     texts = requests()
     return {
@@ -164,6 +204,9 @@ def seeds() -> dict[str, dict[str, bytes]]:
         "array_yaml": arrays(),
         "state": states(),
         "journal": journals(),
+        "heartbeats": beats(),
+        "heartbeat_slots": node_slots(),
+        "control_request": orders(),
     }
 
 

@@ -171,6 +171,13 @@ class HaLab:
 
     def form(self) -> State:
         """Apply the array, let node a form it, and tell node b what it is."""
+        state, raw = self.form_on("a")
+        # Only now: a node that knows an array takes it for one that was formed.
+        self.control("b").learn(raw)
+        return state
+
+    def form_on(self, node: NodeName) -> tuple[State, bytes]:
+        """Apply the array and let ``node`` form it; the state, and the snapshot that it was formed from."""
         with self.lab.reconciler() as reconciler:
             state = reconciler.apply().state
         raw = snapshot.pack(
@@ -178,21 +185,18 @@ class HaLab:
                 state=codec.encode(state).decode(), map=service_map(state, tuple(sorted(state.drives)[:QUORUM]))
             )
         )
-        for node in NODES:
-            self.wait_for(lambda at, node=node: at[node]["engine"]["state"] == "alive")  # type: ignore[misc]
-            self.control(node).built(state.generation)
+        for each in NODES:
+            self.wait_for(lambda at, each=each: at[each]["engine"]["state"] == "alive")  # type: ignore[misc]
+            self.control(each).built(state.generation)
         # Refused while the drives have not been looked at yet.
         while True:
             try:
-                self.control("a").save(state.generation, 0, raw, form=True)
+                self.control(node).save(state.generation, 0, raw, form=True)
             except Ws7000Error as problem:
                 if problem.code != "HA-008":
                     raise
             else:
-                break
-        # Only now: a node that knows an array takes it for one that was formed.
-        self.control("b").learn(raw)
-        return state
+                return state, raw
 
     # -- what is seen
 
