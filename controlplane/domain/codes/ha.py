@@ -22,7 +22,9 @@ PAGES: Final[tuple[Page, ...]] = (
         title="The drives are registered by somebody else",
         explanation=(
             "A new array is formed only on drives that nobody holds a registration on. A registration belongs to "
-            "another array, to another node that is forming this one, or to an array whose nodes lost power."
+            "another array, to another node that is forming this one, or to an array whose nodes lost power. "
+            "A node of an array that is formed already stays outside for the same reason: to begin would shut out "
+            "whoever serves these drives."
         ),
         remedy=(
             "If an array of yours lives on these drives, start its agents instead of forming a new one. If the "
